@@ -1,0 +1,7 @@
+"""`python -m refrnn` is `refrnn`."""
+
+import sys
+
+from refrnn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""What a cell is: its weights, its state, one pure step of time, and the table of cells.
+
+Letters, here and everywhere: B batch rows, T time steps, F input features, H units, G gates.
+Weights are in the Keras layout, the gates side by side along the last axis.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refrnn import activations, gates
+from refrnn.activations import Activation
+from refrnn.gates import Array
+
+
+class Weights(NamedTuple):
+    """The weights of one recurrent layer, as `keras_layer.get_weights()` lists them.
+
+    kernel            (F, G*H)
+    recurrent_kernel  (H, G*H)
+    bias              (G*H,); for "gru" (2, 3H), a row for the input and a row for the state;
+                      None for a layer without bias
+    """
+
+    kernel: Array
+    recurrent_kernel: Array
+    bias: Any = None
+
+
+class State(NamedTuple):
+    """The state of a SimpleRNN or GRU: h (B, H)."""
+
+    h: Array
+
+
+class LSTMState(NamedTuple):
+    """The state of an LSTM: h (B, H) and c (B, H); only names keep the two apart."""
+
+    h: Array
+    c: Array
+
+
+AnyState = State | LSTMState
+AnyGates = gates.SimpleGates | gates.LSTMGates | gates.GRUGates
+
+
+def dot(a: Array, b: Array) -> Array:
+    """a @ b for a (..., K) and b (K, N), each element summed over k in one order for all shapes.
+
+    A BLAS product sums in an order that depends on the number of rows and of threads. Here the
+    result for a row depends, in every bit, on that row and on b alone. Both must be C-contiguous
+    along the last axis. float16 and bfloat16 are summed in float32 and rounded once.
+    """
+    if a.dtype.itemsize == 2:
+        wide = np.einsum("...k,kn->...n", a.astype(np.float32), b.astype(np.float32))
+        return wide.astype(a.dtype)
+    return np.einsum("...k,kn->...n", a, b)
+
+
+def simple_step(
+    cell: "Cell", weights: Weights, state: State, x: Array
+) -> tuple[State, gates.SimpleGates]:
+    """Advance a SimpleRNN by one step; shapes as for `lstm_step`, with one gate."""
+    W, U, b = weights
+    q = gates.simple(gates.SimplePre(dot(x, W) + dot(state.h, U) + b), cell.act.value)
+    return State(q.h), q
+
+
+def lstm_step(
+    cell: "Cell", weights: Weights, state: LSTMState, x: Array
+) -> tuple[LSTMState, gates.LSTMGates]:
+    """Advance an LSTM by one step.
+
+    weights  kernel (F, 4H), recurrent_kernel (H, 4H), bias (4H,)
+    state    h (B, H), c (B, H)
+    x        (B, F)
+
+    Returns the new state and every gate, each (B, H). Writes to none of its arguments.
+    """
+    W, U, b = weights
+    z = dot(x, W) + dot(state.h, U) + b  # (B, 4H)
+    q = gates.lstm(gates.LSTMPre(*np.split(z, 4, axis=-1)), state.c, cell.act.value, cell.rec.value)
+    return LSTMState(q.h, q.c), q
+
+
+def gru_step(
+    cell: "Cell", weights: Weights, state: State, x: Array
+) -> tuple[State, gates.GRUGates]:
+    """Advance a GRU (reset after) by one step; as `lstm_step`, with 3 gates and bias (2, 3H)."""
+    W, U, b = weights
+    b_x, b_h = b
+    x_parts = np.split(dot(x, W) + b_x, 3, axis=-1)
+    h_parts = np.split(dot(state.h, U) + b_h, 3, axis=-1)
+    q = gates.gru(
+        gates.GRUPre(*x_parts), gates.GRUPre(*h_parts), state.h, cell.act.value, cell.rec.value
+    )
+    return State(q.h), q
+
+
+def gru_reset_before_step(
+    cell: "Cell", weights: Weights, state: State, x: Array
+) -> tuple[State, gates.GRUGates]:
+    """Advance a GRU (reset before) by one step; as `lstm_step`, with 3 gates and bias (3H,)."""
+    W, U, b = weights
+    H = len(U)
+    x_parts = gates.GRUPre(*np.split(dot(x, W) + b, 3, axis=-1))
+    u_z, u_r = np.split(dot(state.h, U[:, : 2 * H]), 2, axis=-1)
+    q = gates.gru_reset_before(
+        x_parts,
+        u_z,
+        u_r,
+        lambda rh: dot(rh, U[:, 2 * H :]),
+        state.h,
+        cell.act.value,
+        cell.rec.value,
+    )
+    return State(q.h), q
+
+
+class Cell(NamedTuple):
+    """One row of the table of cells; `_replace` gives it other activations.
+
+    name       what `refrnn.run` calls it
+    gates      a letter for each block of the weights, in the Keras order
+    bias_rows  2 where the input and the state have a bias each
+    State      the tuple its state is
+    step       (cell, weights, state, x) -> (state, gates)
+    act, rec   activation and recurrent activation (SimpleRNN has only the first)
+    """
+
+    name: str
+    gates: str
+    bias_rows: int
+    State: type[AnyState]
+    step: Callable[..., tuple[AnyState, AnyGates]]
+    act: Activation = activations.ACTIVATIONS["tanh"]
+    rec: Activation = activations.ACTIVATIONS["sigmoid"]
+
+    def shapes(self, features: int, units: int) -> tuple[tuple[int, ...], ...]:
+        """The shapes of kernel, recurrent_kernel and bias for F features and H units."""
+        wide = len(self.gates) * units
+        return (features, wide), (units, wide), (2, wide) if self.bias_rows == 2 else (wide,)
+
+    def zeros(self, batch: int, units: int, dtype: Any) -> AnyState:
+        """The state before anything was seen."""
+        return self.State(*(np.zeros((batch, units), dtype) for _ in self.State._fields))
+
+
+CELLS: dict[str, Cell] = {
+    cell.name: cell
+    for cell in (
+        #     name               gates  bias rows
+        Cell("simple",           "h",    1, State,     simple_step),
+        Cell("gru",              "zrg",  2, State,     gru_step),
+        Cell("gru_reset_before", "zrg",  1, State,     gru_reset_before_step),
+        Cell("lstm",             "ifgo", 1, LSTMState, lstm_step),
+    )
+}  # fmt: skip

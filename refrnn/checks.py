@@ -1,0 +1,193 @@
+"""The border: what comes in is checked here, once, before anything is computed or changed.
+
+Each message says who is speaking, what it was given, what it expected, and why. `who` is a
+layer's name or a cell's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refrnn.cells import CELLS, AnyState, Cell, Weights
+from refrnn.gates import Array
+
+HALF = ("float16", "bfloat16")
+DTYPES = ("float32", "float64", *HALF)
+ENGINES = ("auto", "numpy")
+
+
+def cell(name: Any) -> Cell:
+    """The row of CELLS called `name`; a Cell is passed through."""
+    if isinstance(name, Cell):
+        return name
+    if not isinstance(name, str) or name not in CELLS:
+        raise ValueError(f"cell is {name!r}, expected one of {', '.join(map(repr, CELLS))}")
+    return CELLS[name]
+
+
+def dtype(who: str, given: Any) -> np.dtype[Any]:
+    """A dtype that refrnn computes in. bfloat16 comes from ml_dtypes, loaded only when named."""
+    if isinstance(given, dict):  # a Keras DTypePolicy in a config
+        given = given.get("config", {}).get("name", given)
+    name = "float32" if given is None else given if isinstance(given, str) else None
+    if name == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise ImportError(
+                f"{who}: dtype is 'bfloat16', which NumPy has only with the package ml_dtypes;"
+                " install it: pip install ml_dtypes"
+            ) from None
+        return np.dtype(ml_dtypes.bfloat16)
+    try:
+        found = np.dtype(name if name is not None else given)
+    except TypeError:
+        found = None
+    if found is None or found.name not in DTYPES:
+        raise ValueError(f"{who}: dtype is {given!r}, expected one of {', '.join(DTYPES)}")
+    return found
+
+
+def is_float(found: np.dtype[Any]) -> bool:
+    return found.kind == "f" or found.name == "bfloat16"
+
+
+def numbers(who: str, what: str, given: Any, dtype: np.dtype[Any]) -> Array:
+    """`given` as a C-contiguous array of `dtype`: floats, integers and booleans, nothing else."""
+    array = np.asarray(given)
+    if not (is_float(array.dtype) or array.dtype.kind in "iub"):
+        raise TypeError(
+            f"{who}: {what} has dtype {array.dtype}, expected real numbers, because they are"
+            f" computed with in {dtype}"
+        )
+    return np.ascontiguousarray(array, dtype)
+
+
+def engine(who: str, given: Any) -> str:
+    """The engine to run on; "auto" chooses."""
+    if given not in ENGINES:
+        raise ValueError(f"{who}: engine is {given!r}, expected one of {', '.join(ENGINES)}")
+    return "numpy"
+
+
+def weights(cell: Cell, given: Sequence[Any]) -> Weights:
+    """`given` as `Weights` of one floating dtype, zeros for a bias of None."""
+    if not 2 <= len(given) <= 3:
+        raise ValueError(
+            f"{cell.name}: the weights are {len(given)} arrays, expected 3:"
+            f" {', '.join(Weights._fields)} (bias may be None)"
+        )
+    names = [n for n, a in zip(Weights._fields, given, strict=False) if a is not None]
+    arrays = [np.asarray(a) for a in given if a is not None]
+    if len(arrays) < 2 or any(a.ndim != 2 for a in arrays[:2]):
+        raise ValueError(
+            f"{cell.name}: kernel and recurrent_kernel have shapes"
+            f" {[a.shape for a in arrays[:2]]}, expected two dimensions each: (F, G*H), (H, G*H)"
+        )
+    dtypes = {a.dtype for a in arrays}
+    if len(dtypes) > 1 or arrays[0].dtype.name not in DTYPES:
+        found = ", ".join(f"{n} {a.dtype}" for n, a in zip(names, arrays, strict=True))
+        raise TypeError(f"{cell.name}: {found}; expected one dtype for all of {', '.join(DTYPES)}")
+    F, H = len(arrays[0]), len(arrays[1])
+    shapes = cell.shapes(F, H)
+    for name, array, shape in zip(names, arrays, shapes, strict=False):
+        if array.shape != shape:
+            raise ValueError(
+                f"{cell.name}: {name} has shape {array.shape}, expected {shape} for {F} features"
+                f" (rows of kernel) and {H} units (rows of recurrent_kernel)"
+                + _other_family(cell, name, array, F, H)
+            )
+    if len(arrays) == 2:
+        arrays.append(np.zeros(shapes[2], arrays[0].dtype))
+    return Weights(*map(np.ascontiguousarray, arrays))
+
+
+def _other_family(cell: Cell, name: str, array: Array, F: int, H: int) -> str:
+    """A hint where a GRU's bias belongs to the GRU of the other family."""
+    other = {"gru": "gru_reset_before", "gru_reset_before": "gru"}.get(cell.name)
+    if name == "bias" and other and array.shape == CELLS[other].shapes(F, H)[2]:
+        return f"; a bias of that shape belongs to {other!r}, which is another function"
+    return ""
+
+
+def sequence(who: str, given: Any, features: int, dtype: np.dtype[Any]) -> Array:
+    """`given` as (B, T, F) of `dtype`."""
+    array = np.asarray(given)
+    if array.ndim != 3 or array.shape[2] != features:
+        raise ValueError(
+            f"{who}: the input has shape {array.shape}, expected (batch, time, {features}),"
+            f" because the kernel has {features} rows, one for each feature"
+        )
+    return numbers(who, "the input", array, dtype)
+
+
+def state(cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any) -> AnyState:
+    """`given` as the state of `cell`, each part (batch, units); zeros when it is None.
+
+    given  a State, a list or tuple of the parts in order, or for one part the bare array
+    """
+    parts = cell.State._fields
+    if given is None:
+        return cell.zeros(batch, units, dtype)
+    if len(parts) == 1 and not isinstance(given, list | tuple):
+        given = [given]
+    if not isinstance(given, list | tuple) or len(given) != len(parts):
+        found = f"{len(given)} parts" if isinstance(given, list | tuple) else type(given).__name__
+        raise ValueError(
+            f"{who}: the state is given as {found}, expected a list of {len(parts)}:"
+            f" {', '.join(parts)}"
+        )
+    for name, part in zip(parts, given, strict=True):
+        if part is None or np.shape(part) != (batch, units):
+            found = "None" if part is None else f"of shape {np.shape(part)}"
+            raise ValueError(
+                f"{who}: state {name} is {found}, expected ({batch}, {units}): a row for each row"
+                " of the input, a column for each unit; it is never broadcast"
+            )
+    return cell.State(
+        *(numbers(who, f"state {n}", p, dtype) for n, p in zip(parts, given, strict=True))
+    )
+
+
+def mask(who: str, given: Any, batch: int, time: int, what: str = "mask") -> Array | None:
+    """`given` as (B, T) bool, as Keras reads it: whatever is not zero is True, NaN included.
+
+    given  None, or (B, T), (B, T, 1) or (1, T), the last for all rows alike; or a list of one
+    """
+    if given is None:
+        return None
+    if isinstance(given, list | tuple) and len(given) == 1 and np.ndim(given[0]) > 1:
+        given = given[0]
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{who}: the {what} has dtype {array.dtype}, expected booleans or numbers")
+    found = array.shape
+    if array.ndim == 3 and found[2] == 1:
+        array = array[:, :, 0]
+    if array.shape == (1, time):
+        array = np.broadcast_to(array, (batch, time))
+    if array.shape != (batch, time):
+        raise ValueError(
+            f"{who}: the {what} has shape {found}, expected ({batch}, {time}):"
+            " one truth value for each row and time step of the input"
+        )
+    return np.ascontiguousarray(array != 0)
+
+
+def finite(who: str, what: str, array: Array) -> None:
+    """Refuse weights that hold NaN or infinity: a file or a training run that went wrong."""
+    good = np.isfinite(array)
+    if not good.all():
+        first = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise ValueError(
+            f"{who}: {what} has {int((~good).sum())} values that are not finite, the first"
+            f" {array[first]} at {list(first)}; expected numbers, because every output would be NaN"
+        )
+
+
+def count(who: str, what: str, given: Any) -> int:
+    """A positive whole number."""
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:
+        raise ValueError(f"{who}: {what} is {given!r}, expected a whole number of at least 1")
+    return int(given)

@@ -1,0 +1,283 @@
+"""What every layer is: named settings, weights in Keras's order, and a config that Keras reads.
+
+A layer's constructor arguments are a table, ARGUMENTS, with Keras 3's names, order and defaults;
+the signature, the checks of argument names and the config are made from it.
+"""
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from refrnn import activations, checks, initializers
+from refrnn.gates import Array
+
+REQUIRED: Any = inspect.Parameter.empty
+GONE = {  # arguments of Keras 2 that Keras 3 refuses: what to do instead
+    "time_major": "arrays are always (batch, time, features)",
+    "batch_input_shape": "shapes are taken from the first call",
+    "batch_size": "the batch is taken from the first call",
+    "input_shape": "shapes are taken from the first call",
+    "input_dim": "shapes are taken from the first call",
+    "input_length": "any length is accepted",
+    "weights": "call set_weights after making the layer",
+}
+_counts: Counter[str] = Counter()
+
+
+def snake_case(name: str) -> str:
+    """LSTMCell -> lstm_cell, TimeDistributed -> time_distributed: Keras's names for layers."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def unique_name(kind: str) -> str:
+    """lstm, lstm_1, lstm_2, ..."""
+    base = snake_case(kind)
+    _counts[base] += 1
+    return base if _counts[base] == 1 else f"{base}_{_counts[base] - 1}"
+
+
+class Layer:
+    """A named function with weights. Subclass it as in Keras: `build`, `add_weight`, `call`.
+
+    name       unique by default, as in Keras: lstm, lstm_1, ...
+    dtype      "float32" (default), "float64", "float16" or "bfloat16": weights and computation
+    trainable  kept for the config; refrnn runs layers, it does not train them
+    """
+
+    ARGUMENTS: ClassVar[dict[str, Any]] = {}  # by position or name
+    KEYWORDS: ClassVar[dict[str, Any]] = {"name": None, "dtype": None, "trainable": True}
+    NOT_IN_CONFIG: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in cls.__dict__ or "ARGUMENTS" in cls.__dict__:
+            kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+            cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+                [
+                    inspect.Parameter(name, kind, default=default)
+                    for kind, table in zip(kinds, (cls.ARGUMENTS, cls.KEYWORDS), strict=True)
+                    for name, default in table.items()
+                ]
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kind = type(self).__name__
+        given = self._bind(args, kwargs)
+        name = given.pop("name")
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise ValueError(f"{kind}: name is {name!r}, expected a string without '/'")
+        self.name: str = name if name is not None else unique_name(kind)
+        self.trainable = bool(given.pop("trainable"))
+        self.dtype = checks.dtype(self.who, given.pop("dtype"))
+        self.built = False
+        self._weight_names: list[str] = []
+        self._weights: list[Array] = []
+        for argument, value in given.items():
+            setattr(self, argument, self._convert(argument, value))
+
+    @property
+    def who(self) -> str:
+        """How error messages call this layer."""
+        return f"{type(self).__name__} {self.name!r}"
+
+    def _bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by name, defaults filled in."""
+        kind, names = type(self).__name__, list(self.ARGUMENTS)
+        if len(args) > len(names):
+            raise ValueError(
+                f"{kind}: {len(args)} positional arguments, expected at most {len(names)}:"
+                f" {', '.join(names)}"
+            )
+        given = dict(zip(names, args, strict=False))
+        known = self.ARGUMENTS | self.KEYWORDS
+        for name, value in kwargs.items():
+            if name in given:
+                raise ValueError(f"{kind}: argument {name!r} is given twice")
+            if name not in known:
+                why = f"; {GONE[name]}" if name in GONE else ""
+                raise ValueError(
+                    f"{kind}: unknown argument {name}={value!r}{why}; expected one of"
+                    f" {', '.join(known)}"
+                )
+            given[name] = value
+        given = known | given
+        missing = [name for name, value in given.items() if value is REQUIRED]
+        if missing:
+            raise ValueError(f"{kind}: argument {missing[0]!r} is missing")
+        return given
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        """A constructor argument as the attribute it becomes, or ValueError."""
+        if argument == "units":
+            return checks.count(self.who, "units", value)
+        if argument.endswith("activation"):
+            return self._activation(argument, value)
+        if argument.endswith("initializer"):
+            return initializers.get(self.who, value)
+        if argument.endswith(("regularizer", "constraint")):
+            return _for_training(self.who, argument, value)
+        if isinstance((self.ARGUMENTS | self.KEYWORDS)[argument], bool):
+            if not isinstance(value, bool | np.bool_ | int):
+                raise ValueError(f"{self.who}: {argument} is {value!r}, expected True or False")
+            return bool(value)
+        return value
+
+    def _activation(self, argument: str, value: Any) -> activations.Activation:
+        if isinstance(value, dict):
+            raise ValueError(
+                f"{self.who}: {argument} is stored as {value.get('class_name')!r}"
+                f" {value.get('config')!r}, expected the name of an activation, because code from a"
+                " config is never run; pass the function itself to the layer"
+            )
+        try:
+            found = activations.get(value)
+        except ValueError as error:
+            raise ValueError(f"{self.who}: {argument}: {error}") from None
+        if found.kind == "parametric":
+            raise ValueError(
+                f"{self.who}: {argument} {found.name!r} needs further arguments (threshold,"
+                " default_value), expected an activation of one argument; pass a function, such as"
+                " lambda x: activations.threshold(x, threshold=0.5, default_value=0.0)"
+            )
+        return found
+
+    # --- weights ---
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights for inputs of `input_shape`; a layer without any has nothing to do."""
+        self.built = True
+
+    def add_weight(
+        self,
+        shape: tuple[int, ...] = (),
+        initializer: Any = "glorot_uniform",
+        dtype: Any = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ) -> Array:
+        """A new weight, read-only to callers; `set_weights` writes into this same array."""
+        draw = initializers.get(self.who, initializer)
+        wanted = self.dtype if dtype is None else checks.dtype(self.who, dtype)
+        array = np.array(draw(tuple(shape), dtype=wanted), wanted, order="C")
+        if array.shape != tuple(shape):
+            raise ValueError(
+                f"{self.who}: the initializer of {name or 'a weight'} made shape {array.shape},"
+                f" expected {tuple(shape)}"
+            )
+        array.flags.writeable = False
+        self._weight_names.append(name or f"weight_{len(self._weights)}")
+        self._weights.append(array)
+        return array
+
+    @property
+    def weights(self) -> list[Array]:
+        """The weights themselves, read-only, in Keras's order."""
+        return list(self._weights)
+
+    @property
+    def weight_names(self) -> list[str]:
+        """A name for each of `weights`: kernel, recurrent_kernel, bias."""
+        return list(self._weight_names)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of the weights, in Keras's order."""
+        return [array.copy() for array in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Write all weights, in the order of `get_weights`; an unbuilt layer is built for them.
+
+        Raises ValueError if their number or a shape is wrong, before any is written.
+        """
+        new = [np.asarray(w) for w in weights]
+        if not self.built:
+            self._build_for(new)
+        mine, names = self.weights, self.weight_names
+        if len(new) != len(mine):
+            raise ValueError(
+                f"{self.who}: set_weights got {len(new)} arrays, expected {len(mine)}:"
+                f" {', '.join(names) or 'none'}"
+            )
+        ready = []
+        for name, array, value in zip(names, mine, new, strict=True):
+            if value.shape != array.shape:
+                raise ValueError(
+                    f"{self.who}: {name} has shape {value.shape}, expected {array.shape}, the shape"
+                    " it was built with"
+                )
+            ready.append(checks.numbers(self.who, name, value, array.dtype))
+        for array, value in zip(mine, ready, strict=True):
+            array.flags.writeable = True
+            array[...] = value
+            array.flags.writeable = False
+
+    def _build_for(self, weights: list[Array]) -> None:
+        """Build for the shapes of `weights`, the kernel first: its rows are the input features."""
+        if weights and weights[0].ndim == 2:
+            self.build((None, len(weights[0])))
+
+    def count_params(self) -> int:
+        return sum(array.size for array in self.weights)
+
+    # --- calls ---
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{self.who} does not say what it computes: define call")
+
+    # --- configs ---
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings as Keras 3 writes them; `from_config` of either library reads them."""
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": {
+                "module": "keras",
+                "class_name": "DTypePolicy",
+                "config": {"name": self.dtype.name},
+                "registered_name": None,
+            },
+        }
+        for name in self.ARGUMENTS | self.KEYWORDS:
+            if name not in config and name not in self.NOT_IN_CONFIG:
+                config[name] = self._store(name, getattr(self, name))
+        return config
+
+    def _store(self, argument: str, value: Any) -> Any:
+        if isinstance(value, activations.Activation):
+            if value is not activations.ACTIVATIONS.get(value.name):
+                raise ValueError(
+                    f"{self.who}: {argument} is the function {value.name}, which cannot be written"
+                    " into a config, expected an activation by name, because a function would"
+                    " have to be stored as code"
+                )
+            return value.name
+        if argument.endswith("initializer"):
+            return initializers.serialize(self.who, value)
+        return value
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Layer":
+        """A new, unbuilt layer with the settings of `config`, refrnn's or Keras 3's."""
+        if not isinstance(config, dict):
+            raise ValueError(f"{cls.__name__}: config is {config!r}, expected a dictionary")
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _for_training(who: str, argument: str, value: Any) -> Any:
+    """A regularizer or constraint: used in training only, so just kept for the config."""
+    if value is None or isinstance(value, str | dict):
+        return value
+    raise ValueError(
+        f"{who}: {argument} is {value!r}, expected None, a name or a Keras config, because refrnn"
+        " keeps it for the config only: it acts in training, never on an output"
+    )

@@ -1,0 +1,96 @@
+"""TimeDistributed: one layer at every time step, as `keras.layers.TimeDistributed`."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from refrnn import checks
+from refrnn.gates import Array
+from refrnn.layers.base import REQUIRED, Layer
+from refrnn.layers.dense import Dense
+from refrnn.layers.recurrent import GRU, LSTM, Recurrent, SimpleRNN
+
+INNER: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Dense, SimpleRNN, GRU, LSTM)}
+
+
+class TimeDistributed(Layer):
+    """Applies `layer` to x[:, t] for each t, with the same weights.
+
+    A call takes (B, T, ...) and returns (B, T, ...). mask is (B, T); for a recurrent layer inside
+    it is (B, T, T2), a mask for each of its sequences. A step where the mask is False is computed
+    all the same, as in Keras.
+    """
+
+    ARGUMENTS: ClassVar = {"layer": REQUIRED}
+    layer: Layer
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        if argument != "layer":
+            return super()._convert(argument, value)
+        if isinstance(value, dict) and value.get("class_name") in INNER:
+            value = INNER[value["class_name"]].from_config(value["config"])
+        if not isinstance(value, Layer):
+            raise ValueError(
+                f"{self.who}: layer is {value!r}, expected a refrnn layer, such as layers.Dense(3)"
+            )
+        if isinstance(value, Recurrent) and (value.stateful or value.return_state):
+            raise ValueError(
+                f"{self.who}: layer is {value!r} with stateful={value.stateful} and"
+                f" return_state={value.return_state}, expected both False, because its batch is"
+                " made of every row at every step"
+            )
+        return value
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) < 3:
+            raise ValueError(
+                f"{self.who}: built for shape {tuple(input_shape)}, expected (batch, time, ...)"
+            )
+        if not self.layer.built:
+            self.layer.build((None, *input_shape[2:]))
+        self.built = True
+
+    @property
+    def weights(self) -> list[Array]:
+        return self.layer.weights
+
+    @property
+    def weight_names(self) -> list[str]:
+        return self.layer.weight_names
+
+    def _build_for(self, weights: list[Array]) -> None:
+        self.layer._build_for(weights)
+        self.built = self.layer.built
+
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Array:
+        array = np.asarray(inputs)
+        if array.ndim < 3:
+            raise ValueError(
+                f"{self.who}: the input has shape {array.shape}, expected (batch, time, ...)"
+            )
+        if not self.built:
+            self.build(array.shape)
+        B, T = array.shape[:2]
+        options: dict[str, Any] = {"training": training}
+        if isinstance(self.layer, Recurrent) and mask is not None:
+            inner = np.asarray(mask)
+            if inner.shape != array.shape[:3]:
+                raise ValueError(
+                    f"{self.who}: the mask has shape {inner.shape}, expected {array.shape[:3]},"
+                    f" because {self.layer.who} takes one for each of its sequences"
+                )
+            options["mask"] = inner.reshape(B * T, -1)
+        else:
+            checks.mask(self.who, mask, B, T)
+        flat = self.layer(array.reshape(B * T, *array.shape[2:]), **options)
+        return np.asarray(flat).reshape(B, T, *flat.shape[1:])
+
+    def _store(self, argument: str, value: Any) -> Any:
+        if argument != "layer":
+            return super()._store(argument, value)
+        return {
+            "module": "keras.layers",
+            "class_name": type(value).__name__,
+            "config": value.get_config(),
+            "registered_name": None,
+        }

@@ -1,0 +1,356 @@
+"""Models: layers in a chain or a graph, made from a list, a Keras config or a live Keras object."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refrnn import checks
+from refrnn.gates import Array
+from refrnn.layers import LAYERS, Layer, Recurrent
+from refrnn.layers.recurrent import Memory
+
+
+class Input(NamedTuple):
+    """One input of a model. shape and dtype are as Keras declared them, the batch first."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+
+
+class Ref(NamedTuple):
+    """The output `tensor` of call number `call` of the layer (or input) called `layer`."""
+
+    layer: str
+    call: int
+    tensor: int
+
+
+class Node(NamedTuple):
+    """One call of a layer; the arrays among its arguments are `Ref`s."""
+
+    layer: Layer
+    call: int
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+Memories = dict[tuple[str, int], Memory]
+
+
+def _map(structure: Any, function: Callable[[Ref], Any]) -> Any:
+    """`structure` with `function` of every Ref in it."""
+    if isinstance(structure, Ref):
+        return function(structure)
+    if isinstance(structure, list | tuple):
+        return type(structure)(_map(part, function) for part in structure)
+    if isinstance(structure, dict):
+        return {name: _map(part, function) for name, part in structure.items()}
+    return structure
+
+
+def _refs(structure: Any) -> list[Ref]:
+    found: list[Ref] = []
+    _map(structure, found.append)
+    return found
+
+
+class Model:
+    """A graph of layers.
+
+    A call takes an array for each input, in a list or a dictionary by name (bare for one input),
+    and returns the outputs in the structure that the model was made with.
+    """
+
+    def __init__(self, name: str, inputs: list[Input], nodes: list[Node], outputs: Any) -> None:
+        self.name, self.inputs, self.outputs = name, inputs, outputs
+        self.nodes = nodes  # each after those it takes arrays from
+        self.layers = list({id(node.layer): node.layer for node in nodes}.values())
+
+    @property
+    def who(self) -> str:
+        return f"model {self.name!r}"
+
+    def __call__(self, inputs: Any, training: bool = False) -> Any:
+        def call(node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
+            return node.layer(*args, **({"training": training} | kwargs))
+
+        return self._run(self.arrays(inputs), call)
+
+    def advance(self, inputs: Any, memories: Memories | None = None) -> tuple[Any, Memories]:
+        """What a call returns, and the memories to go on from with the next chunk.
+
+        memories  None for the first chunk; then what the last one returned
+
+        Changes nothing; what stateful layers carry is neither used nor touched. Raises ValueError
+        where a model cannot be run in chunks of time; `why_whole` says why.
+        """
+        reason = self.why_whole()
+        if reason:
+            raise ValueError(f"{self.who} cannot be run in chunks: {reason}")
+        after: Memories = {}
+
+        def call(node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
+            if not isinstance(node.layer, Recurrent):
+                return node.layer(*args, **kwargs)
+            key = node.layer.name, node.call
+            given = dict(
+                zip(("sequences", "initial_state", "mask", "training"), args, strict=False)
+            )
+            given |= kwargs
+            start = given.pop("initial_state", None)
+            memory = (memories or {}).get(key) or node.layer.start(given["sequences"], start)
+            output, after[key] = node.layer.advance(memory=memory, **given)
+            return output
+
+        return self._run(self.arrays(inputs), call), after
+
+    def why_whole(self) -> str | None:
+        """Why this model's sequences cannot be cut into chunks; None where they can."""
+        given = {item.name for item in self.inputs}
+        for node in self.nodes:
+            if not isinstance(node.layer, Recurrent):
+                continue
+            if node.layer.go_backwards:
+                return f"{node.layer.who} runs backwards, so its first output needs the last input"
+            start = [*node.args[1:2], node.kwargs.get("initial_state")]
+            inside = [ref.layer for ref in _refs(start) if ref.layer not in given]
+            if inside:
+                return f"{node.layer.who} starts from a state that {inside[0]!r} ends with"
+        return None
+
+    def timed(self) -> list[bool]:
+        """For each input, whether it has a time axis, the second: sequences and their masks."""
+        masks = {
+            ref.layer
+            for node in self.nodes
+            for ref in _refs([node.kwargs.get("mask"), *node.args[2:3]])
+        }
+        return [len(i.shape or ()) > 2 or i.name in masks for i in self.inputs]
+
+    def _run(self, arrays: list[Array], call: Callable[..., Any]) -> Any:
+        values: dict[Ref, Any] = {
+            Ref(item.name, 0, 0): array for item, array in zip(self.inputs, arrays, strict=True)
+        }
+        for node in self.nodes:
+            result = call(
+                node, _map(node.args, values.__getitem__), _map(node.kwargs, values.__getitem__)
+            )
+            results = result if isinstance(result, tuple) else (result,)
+            for k, part in enumerate(results):
+                values[Ref(node.layer.name, node.call, k)] = part
+        return _map(self.outputs, values.__getitem__)
+
+    def arrays(self, inputs: Any) -> list[Array]:
+        """`inputs` as a list in the order of `self.inputs`, or ValueError."""
+        names = [item.name for item in self.inputs]
+        if isinstance(inputs, Mapping):
+            if set(inputs) != set(names):
+                raise ValueError(f"{self.who}: inputs are {sorted(inputs)}, expected {names}")
+            inputs = [inputs[name] for name in names]
+        elif not (isinstance(inputs, list | tuple) and len(names) > 1):
+            inputs = [inputs]
+        if len(inputs) != len(names):
+            raise ValueError(
+                f"{self.who}: {len(inputs)} inputs, expected {len(names)}: {', '.join(names)}"
+            )
+        arrays = [np.asarray(array) for array in inputs]
+        for item, array in zip(self.inputs, arrays, strict=True):
+            if item.shape is not None and array.ndim != len(item.shape):
+                shape = tuple("batch" if k == 0 else n for k, n in enumerate(item.shape))
+                raise ValueError(
+                    f"{self.who}: input {item.name!r} has shape {array.shape}, expected"
+                    f" {len(item.shape)} dimensions: {shape}"
+                )
+        return arrays
+
+    @property
+    def weights(self) -> list[Array]:
+        """The weights of all layers, read-only, in Keras's order."""
+        return [array for layer in self.layers for array in layer.weights]
+
+    def get_weights(self) -> list[Array]:
+        """Copies of the weights of all layers, in Keras's order."""
+        return [array.copy() for array in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Write all weights, in the order of `get_weights`; all layers must be built.
+
+        Raises ValueError if their number or a shape is wrong, before any is written.
+        """
+        new, mine = [np.asarray(w) for w in weights], self.weights
+        if len(new) != len(mine):
+            raise ValueError(f"{self.who}: set_weights got {len(new)} arrays, expected {len(mine)}")
+        names = [f"{layer.who}: {name}" for layer in self.layers for name in layer.weight_names]
+        for name, array, old in zip(names, new, mine, strict=True):
+            if array.shape != old.shape:
+                raise ValueError(f"{name} has shape {array.shape}, expected {old.shape}")
+            checks.numbers(name, "the new value", array, old.dtype)
+        for layer in self.layers:
+            count = len(layer.weights)
+            layer.set_weights(new[:count])
+            new = new[count:]
+
+    def reset_states(self) -> None:
+        """Make every stateful layer forget what it carries."""
+        for layer in self.layers:
+            if isinstance(layer, Recurrent):
+                layer.reset_states()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}, {len(self.layers)} layers>"
+
+
+class Sequential(Model):
+    """Layers one after another, as `keras.Sequential`.
+
+    layers  refrnn layers; each takes what the one before returns
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], name: str = "sequential", shape: Any = None
+    ) -> None:
+        nodes: list[Node] = []
+        previous = Ref("input", 0, 0)
+        for k, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise ValueError(f"Sequential: layer {k} is {layer!r}, expected a refrnn layer")
+            if any(layer.name == node.layer.name for node in nodes):
+                raise ValueError(
+                    f"Sequential: two layers are called {layer.name!r}, expected unique names"
+                )
+            nodes.append(Node(layer, 0, (previous,), {}))
+            previous = Ref(layer.name, 0, 0)
+        if not nodes:
+            raise ValueError("Sequential: no layers, expected at least one")
+        last = nodes[-1].layer
+        outputs: Any = previous
+        if isinstance(last, Recurrent) and last.return_state:
+            parts = 1 + len(last.cell.math.State._fields)
+            outputs = tuple(Ref(last.name, 0, k) for k in range(parts))
+        super().__init__(name, [Input("input", shape, "float32")], nodes, outputs)
+
+
+def from_config(kind: str, config: dict[str, Any]) -> Model:
+    """A model without weights from what Keras 3's `get_config` returned.
+
+    kind  "Sequential" or "Functional"
+
+    Raises ValueError for a layer that refrnn does not have, by name. Nothing in a config is run.
+    """
+    if kind == "Sequential":
+        entries = [e for e in config["layers"] if e["class_name"] != "InputLayer"]
+        shapes = [e["config"] for e in config["layers"] if e["class_name"] == "InputLayer"]
+        shape = tuple(shapes[0]["batch_shape"]) if shapes else None
+        return Sequential([_layer(entry) for entry in entries], config["name"], shape)
+    inputs = [
+        Input(e["config"]["name"], tuple(e["config"]["batch_shape"]), e["config"]["dtype"])
+        for e in config["layers"]
+        if e["class_name"] == "InputLayer"
+    ]
+    order = [ref.layer for ref in _refs(_keras_refs(config["input_layers"]))]
+    inputs.sort(key=lambda item: order.index(item.name))
+    waiting = []
+    for entry in config["layers"]:
+        if entry["class_name"] != "InputLayer":
+            layer = _layer(entry)
+            for call, node in enumerate(entry["inbound_nodes"]):
+                args, kwargs = _tensors(node["args"]), _tensors(node["kwargs"])
+                waiting.append(Node(layer, call, tuple(args), kwargs))
+    return Model(
+        config["name"], inputs, _sorted(waiting, inputs), _keras_refs(config["output_layers"])
+    )
+
+
+def _sorted(waiting: list[Node], inputs: list[Input]) -> list[Node]:
+    """The nodes, each after those it takes arrays from."""
+    done = {(item.name, 0) for item in inputs}
+    nodes: list[Node] = []
+    while waiting:
+        ready = [
+            node
+            for node in waiting
+            if all(ref[:2] in done for ref in _refs([node.args, node.kwargs]))
+        ]
+        if not ready:
+            names = ", ".join(repr(node.layer.name) for node in waiting)
+            raise ValueError(f"the graph cannot be ordered: {names} wait for one another")
+        nodes += ready
+        done |= {(node.layer.name, node.call) for node in ready}
+        waiting = [node for node in waiting if node not in ready]
+    return nodes
+
+
+def _layer(entry: dict[str, Any]) -> Layer:
+    kind = entry["class_name"]
+    if kind not in LAYERS:
+        name = entry.get("config", {}).get("name", entry.get("name"))
+        raise ValueError(
+            f"layer {name!r} is a {kind}, which refrnn does not have; expected one of"
+            f" {', '.join(LAYERS)}"
+        )
+    return LAYERS[kind].from_config(entry["config"])
+
+
+def _keras_refs(structure: Any) -> Any:
+    """Keras's [layer, call, tensor] lists, at any depth of lists and dictionaries, as Refs."""
+    if isinstance(structure, dict):
+        return {name: _keras_refs(part) for name, part in structure.items()}
+    if len(structure) == 3 and isinstance(structure[0], str) and isinstance(structure[1], int):
+        return Ref(*structure)
+    return [_keras_refs(part) for part in structure]
+
+
+def _tensors(structure: Any) -> Any:
+    """The arguments of a stored call, its Keras tensors as Refs."""
+    if isinstance(structure, dict):
+        if structure.get("class_name") == "__keras_tensor__":
+            return Ref(*structure["config"]["keras_history"])
+        return {name: _tensors(part) for name, part in structure.items()}
+    if isinstance(structure, list | tuple):
+        return [_tensors(part) for part in structure]
+    return structure
+
+
+def from_keras(source: Any) -> Layer | Model:
+    """A live Keras 3 layer, cell or model as a refrnn one, with its weights and carried states.
+
+    source  a layer of the kinds in refrnn.layers, or a Sequential or functional model of them
+
+    Keras itself is not imported. Raises ValueError, by name, for a layer that refrnn does not have
+    and for weights that are not finite; TypeError for what is not a Keras 3 object.
+    """
+    modules = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
+    if "keras" not in modules or not hasattr(source, "get_config"):
+        raise TypeError(
+            f"from_keras: {source!r} is a {type(source).__module__}.{type(source).__name__},"
+            " expected a layer or model of Keras 3"
+        )
+    kind = type(source).__name__
+    names = {parent.__name__ for parent in type(source).__mro__}
+    if "Model" not in names:
+        layer = _layer({"class_name": kind, "config": source.get_config()})
+        _copy_weights(source, layer)
+        return layer
+    if kind not in ("Sequential", "Functional"):
+        raise ValueError(
+            f"from_keras: model {source.name!r} is a {kind}, expected a Sequential or functional"
+            " model, because what a subclass computes is code that its config does not hold"
+        )
+    model = from_config(kind, source.get_config())
+    by_name = {layer.name: layer for layer in source.layers}
+    for layer in model.layers:
+        _copy_weights(by_name[layer.name], layer)
+    return model
+
+
+def _copy_weights(source: Any, layer: Layer) -> None:
+    weights = source.get_weights()
+    if not weights:
+        return
+    layer.set_weights(weights)
+    for name, array in zip(layer.weight_names, layer.weights, strict=True):
+        checks.finite(layer.who, name, array)
+    if isinstance(layer, Recurrent) and layer.stateful and source.states is not None:
+        layer.reset_states([np.asarray(state) for state in source.states])

@@ -1,0 +1,137 @@
+"""One case or model held against another implementation: whole, step by step and in chunks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from refrnn.cases import Case
+from refrnn.gates import Array
+from refrnn.verify import chunks
+from refrnn.verify.compare import Difference, Mismatch, Outputs, largest_difference, same_bits
+from refrnn.verify.tolerances import TOLERANCES
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    whole, chunked  largest difference of refrnn's run from the other's, relative to the largest
+                    magnitude; chunked is the worst of all cuttings, None where none is possible
+    same_bits       whether refrnn's chunked runs equal its whole run in every bit
+    allowed         the tolerance of that dtype
+    note            what differs and where, or why there is no chunked run
+    """
+
+    case: str
+    dtype: str
+    against: str
+    whole: float
+    chunked: float | None
+    same_bits: bool | None
+    allowed: float
+    note: str = ""
+
+    @property
+    def error(self) -> float:
+        return max(self.whole, self.chunked or 0.0)
+
+    @property
+    def agrees(self) -> bool:
+        return self.error <= self.allowed and self.same_bits is not False
+
+    @property
+    def verdict(self) -> str:
+        return "agrees" if self.agrees else "DIFFERS"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"verdict": self.verdict.lower()}
+
+
+Cuttings = Sequence[Sequence[int]]
+Oracle = Callable[[], Outputs]
+
+
+def _rows(
+    title: str,
+    whole: Outputs,
+    chunked: Sequence[Outputs],
+    oracles: dict[str, Oracle],
+    allowed: float | None = None,
+    note: str = "",
+) -> list[Row]:
+    """refrnn's runs against each oracle's, which is asked here; an oracle's error is not caught."""
+    rows = []
+    bits = all(same_bits(run, whole) for run in chunked) if chunked else None
+    dtype = next(iter(whole.values())).dtype.name
+    limit = TOLERANCES[dtype].relative if allowed is None else allowed
+    for against, ask in oracles.items():
+        want = ask()
+        first, notes = _difference(whole, want)
+        others = [_difference(run, want) for run in chunked]
+        if not first <= limit:
+            notes = f"whole: {notes}"
+        elif any(not error <= limit for error, _ in others):
+            notes = "in chunks: " + max(others, key=lambda pair: pair[0])[1]
+        elif bits is False:
+            notes = "chunks and whole differ in their bits"
+        else:
+            notes = note
+        worst = max((error for error, _ in others), default=None)
+        rows.append(Row(title, dtype, against, first, worst, bits, limit, notes))
+    return rows
+
+
+def _difference(got: Outputs, want: Outputs) -> tuple[float, str]:
+    try:
+        found: Difference = largest_difference(got, want)
+    except Mismatch as mismatch:
+        return float("inf"), str(mismatch)
+    return found.error, str(found)
+
+
+def judge_case(
+    case: Case, oracles: dict[str, Oracle], cuttings: Cuttings | None = None
+) -> list[Row]:
+    """A row for each oracle, a function that returns the outputs y, h (and c) of `case`.
+
+    refrnn runs the case whole, and in chunks with carried state.
+
+    cuttings  lists of chunk lengths, the last of each repeated to the end; None for one step at a
+              time and random chunks
+    """
+    layer, arrays = case.build(), case.arrays()
+    whole = chunks.layer_whole(layer, arrays)
+    if cuttings is None:
+        cuttings = [[1], chunks.random_sizes(case.steps, case.seed)]
+    runs = [chunks.layer_in_chunks(layer, arrays, sizes) for sizes in cuttings]
+    return _rows(str(case), whole, runs, oracles)
+
+
+def judge_model(
+    title: str,
+    model: Any,
+    inputs: Sequence[Array],
+    oracles: dict[str, Oracle],
+    cuttings: Cuttings | None = None,
+) -> list[Row]:
+    """A row for each oracle, a function that returns the outputs of `model` for `inputs`.
+
+    model     a `refrnn.Model`
+    cuttings  as for `judge_case`
+    """
+    model.reset_states()
+    whole = chunks.flat(model(inputs if len(inputs) > 1 else inputs[0]))
+    reason = model.why_whole()
+    if not reason and not any(model.timed()):
+        reason = "the inputs have no time axis"
+    runs = []
+    if reason is None:
+        if cuttings is None:
+            cuttings = [[1], chunks.random_sizes(_steps(model, inputs), 0)]
+        runs = [chunks.model_in_chunks(model, inputs, sizes) for sizes in cuttings]
+    model.reset_states()
+    return _rows(title, whole, runs, oracles, note=f"whole only: {reason}" if reason else "")
+
+
+def _steps(model: Any, inputs: Sequence[Array]) -> int:
+    return next(int(a.shape[1]) for a, timed in zip(inputs, model.timed(), strict=True) if timed)

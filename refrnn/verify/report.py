@@ -1,0 +1,141 @@
+"""What was found, for a person (a table and a line to quote) and for a program (JSON)."""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refrnn.verify.agreement import Row
+
+
+@dataclass
+class Report:
+    """The rows of a run, and where it ran.
+
+    versions  name -> version of every library that took part
+    device    what the oracles ran on, in words
+    """
+
+    versions: dict[str, str]
+    device: str
+    rows: list[Row] = field(default_factory=list)
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.rows) and all(row.agrees for row in self.rows)
+
+    def table(self) -> str:
+        """One line a case, the worst of all that agree; a line for each that differs."""
+        head = ("case", "dtype", "against", "whole", "chunked", "largest error", "verdict")
+        lines = [head]
+        for group in _grouped(self.rows):
+            worst = max(group, key=lambda row: row.error / row.allowed)
+            chunked = "-" if worst.chunked is None else f"{worst.chunked:.1e}"
+            bits = ", same bits" if worst.same_bits else ""
+            against = _join([row.against for row in group])
+            error = f"{worst.error:.1e} of {worst.allowed:.0e}"
+            cells = (worst.case, worst.dtype, against, f"{worst.whole:.1e}", chunked + bits)
+            lines.append((*cells, error, worst.verdict))
+        widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+        text = [
+            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
+        rule = "  ".join("-" * w for w in widths)
+        notes = [f"{row.case} against {row.against}: {row.note}" for row in self.rows if row.note]
+        return "\n".join([text[0], rule, *text[1:], *([""] if notes else []), *notes])
+
+    def quote(self) -> str:
+        """One sentence with versions, counts and the largest errors."""
+        bad = sum(not row.agrees for row in self.rows)
+        cases = len({(row.case, row.dtype) for row in self.rows})
+        worst: dict[str, float] = {}
+        for row in self.rows:
+            worst[row.dtype] = max(worst.get(row.dtype, 0.0), row.error)
+        errors = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in sorted(worst.items()))
+        verdict = "agrees with" if self.agrees else f"DIFFERS in {bad} of {len(self.rows)} from"
+        chunked = [row for row in self.rows if row.chunked is not None]
+        bits = sum(row.same_bits is True for row in chunked)
+        others = ", ".join(f"{n} {v}" for n, v in self.versions.items() if n != "refrnn")
+        return (
+            f"refrnn {self.versions['refrnn']} {verdict} TensorFlow on {self.device}: {cases}"
+            f" cases, {len(self.rows)} comparisons, {len(chunked)} of them in chunks too"
+            f" ({bits} with the same bits as whole); largest error {errors}, relative to the"
+            f" largest magnitude; {others}; {self.seconds:.0f} s"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "verdict": "agrees" if self.agrees else "differs",
+            "versions": self.versions,
+            "device": self.device,
+            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 1),
+            "warnings": self.warnings,
+            "quote": self.quote(),
+            "rows": [_finite(row.to_dict()) for row in self.rows],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON: all of it, or nothing."""
+        path = Path(path)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(self.to_dict(), file, indent=1, allow_nan=False)
+            file.write("\n")
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+
+
+def here() -> tuple[dict[str, str], str]:
+    """Versions of what refrnn runs on, and the processor in words."""
+    from refrnn import __version__
+
+    versions = {
+        "refrnn": __version__,
+        "NumPy": np.__version__,
+        "Python": platform.python_version(),
+    }
+    return versions, f"{_processor()} ({os.cpu_count()} cores, {platform.system()})"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: a run that could not be compared has an error of null."""
+    return {
+        k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
+    }
+
+
+def _grouped(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows of one case that agree, together; each that differs alone. In order."""
+    groups: dict[Any, list[Row]] = {}
+    for k, row in enumerate(rows):
+        key = (row.case, row.dtype, "" if row.agrees else k)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _join(names: list[str]) -> str:
+    """TF eager, TF function, TF XLA -> TF eager, function, XLA."""
+    first, *others = names
+    prefix = first.partition(" ")[0] + " "
+    return ", ".join([first, *(name.removeprefix(prefix) for name in others)])
