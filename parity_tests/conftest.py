@@ -10,7 +10,7 @@ from refrnn.oracles.tensorflow import TensorFlow
 
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=30, **COMMON)
-settings.register_profile("ci", max_examples=60, derandomize=True, database=None, **COMMON)
+settings.register_profile("ci", max_examples=150, derandomize=True, database=None, **COMMON)
 settings.register_profile("nightly", max_examples=1000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 

@@ -85,6 +85,7 @@ def weights(cell: Cell, given: Sequence[Any]) -> Weights:
             f"{cell.name}: kernel and recurrent_kernel have shapes"
             f" {[a.shape for a in arrays[:2]]}, expected two dimensions each: (F, G*H), (H, G*H)"
         )
+    arrays = [a.astype(a.dtype.newbyteorder("="), copy=False) for a in arrays]
     dtypes = {a.dtype for a in arrays}
     if len(dtypes) > 1 or arrays[0].dtype.name not in DTYPES:
         found = ", ".join(f"{n} {a.dtype}" for n, a in zip(names, arrays, strict=True))

@@ -77,7 +77,7 @@ class TensorFlow:
         self.tf, self.keras = tf, keras
 
     def versions(self) -> dict[str, str]:
-        return {"tensorflow": self.tf.__version__, "keras": self.keras.__version__}
+        return {"TensorFlow": self.tf.__version__, "Keras": self.keras.__version__}
 
     def gpu_name(self) -> str | None:
         if not self.gpus:

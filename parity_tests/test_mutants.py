@@ -1,0 +1,606 @@
+"""The suite can fail: each planted bug below is caught by a test of this folder.
+
+A mutant changes one thing in the running package, as a slip of the pen would. The tests named in
+SUITE are then run; one of them must fail by an assertion. Unplanted, they all pass.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import test_grid
+import test_layers
+import test_reference
+from hypothesis import Phase, settings
+
+from refrnn import activations, cells, gates, reference
+from refrnn.layers import recurrent
+from refrnn.layers.recurrent import Memory, Recurrent
+
+Patch = pytest.MonkeyPatch
+Mutant = Callable[[Patch], None]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(function: Mutant) -> Mutant:
+    MUTANTS[function.__name__.replace("_", " ")] = function
+    return function
+
+
+def gate(patch: Patch, name: str, wrong: Callable[..., Any]) -> None:
+    patch.setattr(gates, name, wrong)
+
+
+def change_lstm(patch: Patch, pre: Callable[[gates.LSTMPre], gates.LSTMPre]) -> None:
+    """The LSTM with its pre-activations changed before its equations see them."""
+    right = gates.lstm
+    gate(patch, "lstm", lambda z, c, act, rec: right(pre(z), c, act, rec))
+
+
+def change_step(patch: Patch, names: str, wrong: Callable[..., Any]) -> None:
+    """wrong(right, cell, weights, state, x) in place of the step of the cells in `names`."""
+    for name in names.split():
+        right = cells.CELLS[name].step
+
+        def step(cell: Any, weights: Any, state: Any, x: Any, right: Any = right) -> Any:
+            return wrong(right, cell, weights, state, x)
+
+        patch.setitem(cells.CELLS, name, cells.CELLS[name]._replace(step=step))
+
+
+def change_steps(patch: Patch, wrong: Callable[..., Any]) -> None:
+    """wrong(right, cell, weights, xs, state, **options) in place of reference.steps."""
+    right = reference.steps
+    patch.setattr(
+        reference,
+        "steps",
+        lambda cell, weights, xs, state, **options: wrong(
+            right, cell, weights, xs, state, **options
+        ),
+    )
+
+
+ALL = "lstm gru gru_reset_before simple"
+
+# --- equations: LSTM ---
+
+
+@mutant
+def lstm_i_and_f_swapped(patch: Patch) -> None:
+    change_lstm(patch, lambda z: z._replace(i=z.f, f=z.i))
+
+
+@mutant
+def lstm_i_and_o_swapped(patch: Patch) -> None:
+    change_lstm(patch, lambda z: z._replace(i=z.o, o=z.i))
+
+
+@mutant
+def lstm_f_and_o_swapped(patch: Patch) -> None:
+    change_lstm(patch, lambda z: z._replace(f=z.o, o=z.f))
+
+
+@mutant
+def lstm_g_and_o_swapped_as_in_onnx(patch: Patch) -> None:
+    change_lstm(patch, lambda z: z._replace(g=z.o, o=z.g))
+
+
+@mutant
+def lstm_forget_bias_of_1_added_at_run_time(patch: Patch) -> None:
+    change_lstm(patch, lambda z: z._replace(f=z.f + 1))
+
+
+@mutant
+def lstm_output_without_its_squash(patch: Patch) -> None:
+    right = gates.lstm
+
+    def wrong(z: Any, c: Any, act: Any, rec: Any) -> Any:
+        q = right(z, c, act, rec)
+        return q._replace(h=q.o * q.c)
+
+    gate(patch, "lstm", wrong)
+
+
+@mutant
+def lstm_output_squashed_by_tanh_whatever_the_activation(patch: Patch) -> None:
+    right = gates.lstm
+
+    def wrong(z: Any, c: Any, act: Any, rec: Any) -> Any:
+        q = right(z, c, act, rec)
+        return q._replace(h=q.o * np.tanh(q.c))
+
+    gate(patch, "lstm", wrong)
+
+
+@mutant
+def lstm_candidate_squashed_by_the_recurrent_activation(patch: Patch) -> None:
+    right = gates.lstm
+
+    def wrong(z: Any, c: Any, act: Any, rec: Any) -> Any:
+        q = right(z, c, act, rec)
+        new = q.f * c + q.i * rec(z.g)
+        return q._replace(c=new, h=q.o * act(new))
+
+    gate(patch, "lstm", wrong)
+
+
+@mutant
+def lstm_input_gate_tied_to_the_forget_gate(patch: Patch) -> None:
+    change_lstm(patch, lambda z: z._replace(i=-z.f))
+
+
+@mutant
+def lstm_h_and_c_swapped(patch: Patch) -> None:
+    def wrong(right: Any, cell: Any, weights: Any, state: Any, x: Any) -> Any:
+        return right(cell, weights, type(state)(h=state.c, c=state.h), x)
+
+    change_step(patch, "lstm", wrong)
+
+
+@mutant
+def lstm_cell_state_clipped(patch: Patch) -> None:
+    right = gates.lstm
+
+    def wrong(z: Any, c: Any, act: Any, rec: Any) -> Any:
+        q = right(z, c, act, rec)
+        return q._replace(c=np.clip(q.c, -1, 1))
+
+    gate(patch, "lstm", wrong)
+
+
+# --- equations: GRU ---
+
+
+@mutant
+def gru_z_and_r_swapped(patch: Patch) -> None:
+    right = gates.gru
+
+    def wrong(x: Any, u: Any, *rest: Any) -> Any:
+        return right(x._replace(z=x.r, r=x.z), u._replace(z=u.r, r=u.z), *rest)
+
+    gate(patch, "gru", wrong)
+
+
+@mutant
+def gru_z_keeps_the_new_state_instead_of_the_old(patch: Patch) -> None:
+    right = gates.gru
+
+    def wrong(x: Any, u: Any, h: Any, act: Any, rec: Any) -> Any:
+        q = right(x, u, h, act, rec)
+        return q._replace(h=(1 - q.z) * h + q.z * q.g)
+
+    gate(patch, "gru", wrong)
+
+
+@mutant
+def gru_without_its_reset_gate(patch: Patch) -> None:
+    right = gates.gru
+
+    def wrong(x: Any, u: Any, h: Any, act: Any, rec: Any) -> Any:
+        q = right(x, u, h, act, rec)
+        return q._replace(h=q.z * h + (1 - q.z) * act(x.g + u.g))
+
+    gate(patch, "gru", wrong)
+
+
+def change_bias(patch: Patch, names: str, wrong: Callable[[Any], Any]) -> None:
+    change_step(
+        patch,
+        names,
+        lambda right, cell, w, state, x: right(cell, w._replace(bias=wrong(w.bias)), state, x),
+    )
+
+
+@mutant
+def gru_recurrent_bias_dropped(patch: Patch) -> None:
+    change_bias(patch, "gru", lambda b: b * np.array([[1], [0]], b.dtype))
+
+
+@mutant
+def gru_rows_of_the_bias_swapped(patch: Patch) -> None:
+    change_bias(patch, "gru", lambda b: b[::-1])
+
+
+@mutant
+def gru_biases_summed_into_one(patch: Patch) -> None:
+    """What a converter does that takes the candidate's recurrent bias out of the reset gate."""
+    change_bias(patch, "gru", lambda b: np.stack([b[0] + b[1], 0 * b[1]]))
+
+
+@mutant
+def gru_reset_before_the_product_in_place_of_after(patch: Patch) -> None:
+    def wrong(right: Any, cell: Any, weights: Any, state: Any, x: Any) -> Any:
+        folded = weights._replace(bias=weights.bias.sum(axis=0))
+        return cells.gru_reset_before_step(cell, folded, state, x)
+
+    change_step(patch, "gru", wrong)
+
+
+@mutant
+def gru_reset_after_the_product_in_place_of_before(patch: Patch) -> None:
+    def wrong(right: Any, cell: Any, weights: Any, state: Any, x: Any) -> Any:
+        two = weights._replace(bias=np.stack([weights.bias, 0 * weights.bias]))
+        return cells.gru_step(cell, two, state, x)
+
+    change_step(patch, "gru_reset_before", wrong)
+
+
+@mutant
+def gru_reset_before_scales_the_wrong_state(patch: Patch) -> None:
+    right = gates.gru_reset_before
+
+    def wrong(x: Any, u_z: Any, u_r: Any, product: Any, h: Any, act: Any, rec: Any) -> Any:
+        q = right(x, u_z, u_r, product, h, act, rec)
+        g = act(x.g + product(q.z * h))
+        return q._replace(h=q.z * h + (1 - q.z) * g)
+
+    gate(patch, "gru_reset_before", wrong)
+
+
+# --- weights and products ---
+
+
+@mutant
+def bias_dropped(patch: Patch) -> None:
+    change_bias(patch, ALL, np.zeros_like)
+
+
+@mutant
+def bias_added_twice(patch: Patch) -> None:
+    change_bias(patch, "lstm simple", lambda b: 2 * b)
+
+
+@mutant
+def recurrent_kernel_transposed(patch: Patch) -> None:
+    def wrong(right: Any, cell: Any, weights: Any, state: Any, x: Any) -> Any:
+        blocks = np.split(weights.recurrent_kernel, len(cell.gates), axis=1)
+        U = np.concatenate([block.T for block in blocks], axis=1)
+        return right(cell, weights._replace(recurrent_kernel=U), state, x)
+
+    change_step(patch, ALL, wrong)
+
+
+@mutant
+def recurrent_term_missing(patch: Patch) -> None:
+    def wrong(right: Any, cell: Any, weights: Any, state: Any, x: Any) -> Any:
+        U = np.zeros_like(weights.recurrent_kernel)
+        return right(cell, weights._replace(recurrent_kernel=U), state, x)
+
+    change_step(patch, ALL, wrong)
+
+
+@mutant
+def products_of_blas_whose_order_depends_on_the_rows(patch: Patch) -> None:
+    patch.setattr(cells, "dot", np.matmul)
+    patch.setattr(test_reference, "dot", np.matmul)
+
+
+@mutant
+def products_rounded_as_in_tf32(patch: Patch) -> None:
+    right = cells.dot
+
+    def tf32(a: Any) -> Any:  # ten bits of mantissa
+        mantissa, exponent = np.frexp(a.astype(np.float64))
+        return np.ldexp(np.round(mantissa * 2048) / 2048, exponent).astype(a.dtype)
+
+    patch.setattr(cells, "dot", lambda a, b: right(tf32(a), tf32(b)))
+
+
+# --- activations ---
+
+
+def change_activation(patch: Patch, name: str, wrong: Callable[[Any], Any]) -> None:
+    """Swap a row of the table, also where the table of cells has it as a default."""
+    row = activations.ACTIVATIONS[name]._replace(value=wrong)
+    patch.setitem(activations.ACTIVATIONS, name, row)
+    for cell in cells.CELLS.values():
+        changes = {f: row for f in ("act", "rec") if getattr(cell, f).name == name}
+        patch.setitem(cells.CELLS, cell.name, cell._replace(**changes))
+
+
+@mutant
+def sigmoid_replaced_by_hard_sigmoid(patch: Patch) -> None:
+    change_activation(patch, "sigmoid", activations.hard_sigmoid)
+
+
+@mutant
+def hard_sigmoid_of_the_other_generation(patch: Patch) -> None:
+    change_activation(patch, "hard_sigmoid", activations.hard_sigmoid_keras2)
+
+
+@mutant
+def tanh_from_a_table_of_4096_entries(patch: Patch) -> None:
+    change_activation(patch, "tanh", lambda x: np.tanh(np.round(x * 512) / 512).astype(x.dtype))
+
+
+# --- the loop ---
+
+
+def change_mask(patch: Patch, wrong: Callable[[Any], Any]) -> None:
+    def steps(right: Any, *args: Any, mask: Any = None, **options: Any) -> Any:
+        return right(*args, mask=None if mask is None else wrong(mask), **options)
+
+    change_steps(patch, steps)
+
+
+@mutant
+def mask_off_by_one(patch: Patch) -> None:
+    change_mask(patch, lambda mask: np.roll(mask, 1, axis=1))
+
+
+@mutant
+def mask_inverted(patch: Patch) -> None:
+    change_mask(patch, np.logical_not)
+
+
+@mutant
+def mask_of_the_first_row_for_all_rows(patch: Patch) -> None:
+    change_mask(patch, lambda mask: np.broadcast_to(mask[:1], mask.shape))
+
+
+@mutant
+def mask_ignored(patch: Patch) -> None:
+    change_mask(patch, lambda mask: None)
+
+
+@mutant
+def mask_not_reversed_with_the_input(patch: Patch) -> None:
+    def steps(right: Any, *args: Any, mask: Any = None, **options: Any) -> Any:
+        if options.get("go_backwards") and mask is not None:
+            mask = mask[:, ::-1]
+        return right(*args, mask=mask, **options)
+
+    change_steps(patch, steps)
+
+
+@mutant
+def masked_steps_emit_the_initial_state(patch: Patch) -> None:
+    """What Keras does on NumPy and JAX, not on TensorFlow."""
+
+    def steps(right: Any, cell: Any, weights: Any, xs: Any, state: Any, **options: Any) -> Any:
+        return right(cell, weights, xs, state, **{**options, "last_output": state.h})
+
+    change_steps(patch, steps)
+
+
+@mutant
+def zero_output_for_mask_ignored(patch: Patch) -> None:
+    change_steps(
+        patch,
+        lambda right, *args, zero_output_for_mask=False, **options: right(*args, **options),
+    )
+
+
+@mutant
+def masked_rows_lose_their_state(patch: Patch) -> None:
+    def steps(right: Any, cell: Any, weights: Any, xs: Any, state: Any, **options: Any) -> Any:
+        mask = options.get("mask")
+        for t, (y, after, q) in enumerate(right(cell, weights, xs, state, **options)):
+            if mask is not None and t == xs.shape[1] - 1:
+                after = type(after)(*(np.where(mask[:, t, None], p, 0) for p in after))
+            yield y, after, q
+
+    change_steps(patch, steps)
+
+
+@mutant
+def go_backwards_ignored(patch: Patch) -> None:
+    change_steps(patch, lambda right, *args, go_backwards=False, **options: right(*args, **options))
+
+
+@mutant
+def go_backwards_outputs_flipped_back(patch: Patch) -> None:
+    def steps(right: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        seen = list(right(*args, **options))
+        outputs = [y for y, _, _ in seen]
+        if options.get("go_backwards"):
+            outputs.reverse()
+        for y, (_, state, q) in zip(outputs, seen, strict=True):
+            yield y, state, q
+
+    change_steps(patch, steps)
+
+
+@mutant
+def last_step_left_out(patch: Patch) -> None:
+    def steps(right: Any, *args: Any, **options: Any) -> Iterator[Any]:
+        before = None
+        for y, state, q in right(*args, **options):
+            yield y, before or state, q
+            before = state
+
+    change_steps(patch, steps)
+
+
+@mutant
+def reset_comes_after_the_step(patch: Patch) -> None:
+    def steps(right: Any, *args: Any, reset: Any = None, **options: Any) -> Any:
+        if reset is not None:
+            reset = np.roll(reset, 1, axis=1)
+            reset[:, 0] = False
+        return right(*args, reset=reset, **options)
+
+    change_steps(patch, steps)
+
+
+@mutant
+def reset_of_one_row_resets_all(patch: Patch) -> None:
+    def steps(right: Any, *args: Any, reset: Any = None, **options: Any) -> Any:
+        if reset is not None:
+            reset = np.broadcast_to(reset.any(axis=0), reset.shape)
+        return right(*args, reset=reset, **options)
+
+    change_steps(patch, steps)
+
+
+@mutant
+def initial_state_ignored(patch: Patch) -> None:
+    def steps(right: Any, cell: Any, weights: Any, xs: Any, state: Any, **options: Any) -> Any:
+        blank = type(state)(*map(np.zeros_like, state))
+        return right(cell, weights, xs, blank, **options)
+
+    change_steps(patch, steps)
+
+
+@mutant
+def rows_of_the_batch_leak_into_one_another(patch: Patch) -> None:
+    def wrong(right: Any, cell: Any, weights: Any, state: Any, x: Any) -> Any:
+        return right(cell, weights, state, x + 1e-9 * x.mean(axis=0).astype(x.dtype))
+
+    change_step(patch, ALL, wrong)
+
+
+# --- layers and what they carry ---
+
+
+def change_advance(patch: Patch, wrong: Callable[..., Any]) -> None:
+    right = Recurrent.advance
+    patch.setattr(Recurrent, "advance", lambda *args, **kwargs: wrong(right, *args, **kwargs))
+
+
+@mutant
+def state_not_carried_to_the_next_chunk(patch: Patch) -> None:
+    def wrong(right: Any, self: Any, xs: Any, memory: Any, *rest: Any, **more: Any) -> Any:
+        returned, after = right(self, xs, memory, *rest, **more)
+        return returned, after._replace(state=memory.state)
+
+    change_advance(patch, wrong)
+
+
+@mutant
+def cell_state_not_carried_to_the_next_chunk(patch: Patch) -> None:
+    def wrong(right: Any, self: Any, xs: Any, memory: Any, *rest: Any, **more: Any) -> Any:
+        returned, after = right(self, xs, memory, *rest, **more)
+        if self.cell.math.name == "lstm":
+            state = after.state._replace(c=memory.state.c)
+            after = after._replace(state=state)
+        return returned, after
+
+    change_advance(patch, wrong)
+
+
+@mutant
+def last_output_not_carried_to_the_next_chunk(patch: Patch) -> None:
+    def wrong(right: Any, *args: Any, **kwargs: Any) -> Any:
+        returned, after = right(*args, **kwargs)
+        return returned, Memory(after.state, np.zeros_like(after.last_output))
+
+    change_advance(patch, wrong)
+
+
+@mutant
+def stateful_layer_forgets(patch: Patch) -> None:
+    patch.setattr(Recurrent, "_copy", staticmethod(lambda s: type(s)(*map(np.zeros_like, s))))
+
+
+@mutant
+def reset_state_does_nothing(patch: Patch) -> None:
+    patch.setattr(Recurrent, "reset_state", lambda self: None)
+
+
+@mutant
+def returned_states_are_swapped(patch: Patch) -> None:
+    def wrong(right: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        returned, after = right(self, *args, **kwargs)
+        if self.return_state and self.cell.math.name == "lstm":
+            y, h, c = returned
+            returned = (y, c, h)
+        return returned, after
+
+    change_advance(patch, wrong)
+
+
+@mutant
+def last_output_returned_is_the_state(patch: Patch) -> None:
+    """They are equal until the last step is masked."""
+
+    def wrong(right: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        returned, after = right(self, *args, **kwargs)
+        if not self.return_sequences:
+            h = after.state.h.copy()
+            returned = (h, *returned[1:]) if self.return_state else h
+        return returned, after
+
+    change_advance(patch, wrong)
+
+
+@mutant
+def the_bug_of_keras_with_unroll_copied(patch: Patch) -> None:
+    def wrong(right: Any, self: Any, xs: Any, memory: Any, mask: Any = None, *rest: Any) -> Any:
+        returned, after = right(self, xs, memory, mask, *rest)
+        options = self.unroll and self.zero_output_for_mask and self.go_backwards
+        if options and mask is not None and self.return_sequences:
+            returned = (np.where(np.asarray(mask)[:, :, None], returned[0], 0), *returned[1:])
+        return returned, after
+
+    change_advance(patch, wrong)
+
+
+# --- the suite ---
+
+
+def grid(tf: Any) -> None:
+    for key in test_grid.KEYS:
+        if test_grid.has_the_bug(key):
+            test_grid.test_the_bug_of_keras_is_known_and_not_copied(key)
+        else:
+            test_grid.test_a_result_of_the_driver_is_reproduced(key)
+
+
+SUITE: dict[str, Callable[..., Any]] = {
+    "grid": grid,
+    "equations": test_reference.test_the_equations_are_those_of_the_literature,
+    "resets": test_reference.test_a_reset_begins_a_new_sequence,
+    "chunks": test_reference.test_chunks_have_the_bits_of_the_whole,
+    "rows": test_reference.test_a_row_does_not_depend_on_the_rows_beside_it,
+    "products": test_reference.test_a_product_sums_each_row_in_one_order_for_all_shapes,
+    "Keras, call by call": test_layers.test_a_stateful_layer_equals_keras_call_by_call,
+    "Keras, whole": test_layers.test_a_whole_run_equals_keras_in_every_mode,
+}
+NEEDS_TENSORFLOW = ("grid", "Keras, call by call", "Keras, whole")
+
+
+@pytest.fixture
+def quick(monkeypatch: Patch) -> None:
+    """Hypothesis without shrinking: the first counterexample will do."""
+    profile = settings(
+        settings.default,
+        max_examples=60,
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+        report_multiple_bugs=False,
+    )
+    for test in SUITE.values():
+        monkeypatch.setattr(test, "_hypothesis_internal_use_settings", profile, raising=False)
+
+
+def caught_by(tf: Any) -> str | None:
+    """The first test of SUITE that fails by an assertion. Errors of other kinds are not caught."""
+    for name, test in SUITE.items():
+        try:
+            test(**({"tf": tf} if name in NEEDS_TENSORFLOW else {}))
+        except AssertionError:
+            return name
+    return None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_caught(
+    tf: Any, monkeypatch: Patch, quick: None, name: str, record_property: Any
+) -> None:
+    MUTANTS[name](monkeypatch)
+    caught = caught_by(tf)
+    record_property("caught by", caught)
+    assert caught, f"no test notices: {name}"
+
+
+def test_without_a_bug_nothing_is_caught(tf: Any, quick: None) -> None:
+    assert caught_by(tf) is None
+
+
+def test_the_code_that_is_patched_is_the_code_that_runs() -> None:
+    """A patch of a copied name would plant nothing."""
+    assert recurrent.ENGINES["numpy"] is reference.run
+    assert reference.run.__globals__["steps"] is reference.steps
