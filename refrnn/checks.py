@@ -187,6 +187,16 @@ def finite(who: str, what: str, array: Array) -> None:
         )
 
 
+def features(who: str, shape: tuple[int | None, ...]) -> int:
+    """The size of the last axis of a shape that a layer is built for."""
+    if not shape or shape[-1] is None:
+        raise ValueError(
+            f"{who}: built for shape {tuple(shape)}, expected a known number of features on the"
+            " last axis, because the kernel has a row for each"
+        )
+    return int(shape[-1])
+
+
 def count(who: str, what: str, given: Any) -> int:
     """A positive whole number."""
     if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1:

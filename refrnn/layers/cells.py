@@ -79,13 +79,8 @@ class RecurrentCell(Layer):
         return self.units
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = input_shape[-1]
-        if features is None:
-            raise ValueError(
-                f"{self.who}: built for shape {tuple(input_shape)}, expected a known number of"
-                " features on the last axis, because the kernel has a row for each"
-            )
-        kernel, recurrent, bias = self.math.shapes(int(features), self.units)
+        features = checks.features(self.who, input_shape)
+        kernel, recurrent, bias = self.math.shapes(features, self.units)
         self.kernel = self.add_weight(kernel, vars(self)["kernel_initializer"], name="kernel")
         self.recurrent_kernel = self.add_weight(
             recurrent, vars(self)["recurrent_initializer"], name="recurrent_kernel"

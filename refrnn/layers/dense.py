@@ -33,7 +33,7 @@ class Dense(Layer):
         "lora_alpha": None,
         "quantization_config": None,
     }
-    NOT_IN_CONFIG: ClassVar = frozenset({"lora_rank", "lora_alpha"})
+    NOT_IN_CONFIG: ClassVar = frozenset({"lora_rank", "lora_alpha", "quantization_config"})
 
     units: int
     activation: Any
@@ -48,15 +48,10 @@ class Dense(Layer):
         return super()._convert(argument, value)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features = input_shape[-1]
-        if features is None:
-            raise ValueError(
-                f"{self.who}: built for shape {tuple(input_shape)}, expected a known number of"
-                " features on the last axis, because the kernel has a row for each"
-            )
         own = vars(self)
+        features = checks.features(self.who, input_shape)
         self.kernel = self.add_weight(
-            (int(features), self.units), own["kernel_initializer"], name="kernel"
+            (features, self.units), own["kernel_initializer"], name="kernel"
         )
         self.bias = (
             self.add_weight((self.units,), own["bias_initializer"], name="bias")

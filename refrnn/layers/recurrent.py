@@ -95,7 +95,8 @@ class Recurrent(Layer):
         if not self.cell.built:
             self.cell.build(input_shape)
         self.built = True
-        self._carried = None
+        rows = input_shape[0]
+        self._carried = self._state(None, rows) if self.stateful and rows is not None else None
 
     @property
     def weights(self) -> list[Array]:
@@ -110,7 +111,7 @@ class Recurrent(Layer):
 
     @property
     def states(self) -> list[Array] | None:
-        """Copies of what a stateful layer carries, h first; None before its first call."""
+        """Copies of what a stateful layer carries, h first; None before it knows its rows."""
         return None if self._carried is None else [part.copy() for part in self._carried]
 
     def reset_states(self, states: Any = None, rows: Any = None) -> None:
