@@ -112,10 +112,14 @@ def _other_family(cell: Cell, name: str, array: Array, F: int, H: int) -> str:
     return ""
 
 
-def sequence(who: str, given: Any, features: int, dtype: np.dtype[Any]) -> Array:
-    """`given` as (B, T, F) of `dtype`."""
+def sequence(who: str, given: Any, features: int | None, dtype: np.dtype[Any]) -> Array:
+    """`given` as (B, T, F) of `dtype`; any F where `features` is None."""
     array = np.asarray(given)
-    if array.ndim != 3 or array.shape[2] != features:
+    if array.ndim != 3 and features is None:
+        raise ValueError(
+            f"{who}: the input has shape {array.shape}, expected (batch, time, features)"
+        )
+    if array.ndim != 3 or features not in (None, array.shape[2]):
         raise ValueError(
             f"{who}: the input has shape {array.shape}, expected (batch, time, {features}),"
             f" because the kernel has {features} rows, one for each feature"
@@ -146,8 +150,9 @@ def state(cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any) 
                 f"{who}: state {name} is {found}, expected ({batch}, {units}): a row for each row"
                 " of the input, a column for each unit; it is never broadcast"
             )
+    # copies: with no steps to take this very state is returned
     return cell.State(
-        *(numbers(who, f"state {n}", p, dtype) for n, p in zip(parts, given, strict=True))
+        *(numbers(who, f"state {n}", p, dtype).copy() for n, p in zip(parts, given, strict=True))
     )
 
 

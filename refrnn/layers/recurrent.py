@@ -196,29 +196,22 @@ class Recurrent(Layer):
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
-        sequences = self._sequence(sequences)
-        batch = len(sequences)
-        memory = Memory(self._start(initial_state, batch), self._zeros(batch))
-        outputs, memory = self.advance(sequences, memory, mask, training)
+        xs = self._sequence(sequences)
+        memory = Memory(self._start(initial_state, len(xs)), self._zeros(len(xs)))
+        outputs, memory = self.advance(xs, memory, mask, training)
         if self.stateful:
             self._carried = self._copy(memory.state)
         return outputs
-
-    def _sequence(self, sequences: Any) -> Array:
-        """The input as an array (B, T, F); the first one builds the layer."""
-        if not self.built:
-            shape = np.shape(sequences)
-            if len(shape) != 3:
-                raise ValueError(
-                    f"{self.who}: the input has shape {shape}, expected (batch, time, features)"
-                )
-            self.build(shape)
-        return checks.sequence(self.who, sequences, len(self.cell.kernel), self.dtype)
 
     def start(self, sequences: Any, initial_state: Any = None) -> Memory:
         """The memory before the first chunk: initial_state or zeros, never what is carried."""
         batch = len(self._sequence(sequences))
         return Memory(self._state(initial_state, batch), self._zeros(batch))
+
+    def _sequence(self, sequences: Any) -> Array:
+        """The input as an array (B, T, F); F is checked where the layer is built."""
+        features = len(self.cell.kernel) if self.built else None
+        return checks.sequence(self.who, sequences, features, self.dtype)
 
     def _zeros(self, batch: int) -> Array:
         return np.zeros((batch, self.units), self.dtype)
@@ -233,17 +226,20 @@ class Recurrent(Layer):
         """
         self.cell.check_training(training)
         xs = self._sequence(sequences)
+        mask = checks.mask(self.who, mask, *xs.shape[:2])
+        if not self.built:  # only now that nothing is left to refuse
+            self.build(xs.shape)
         ys, state = ENGINES[self.engine](
             self.cell.math,
             self.cell.arrays,
             xs,
             memory.state,
-            mask=checks.mask(self.who, mask, *xs.shape[:2]),
+            mask=mask,
             go_backwards=self.go_backwards,
             zero_output_for_mask=self.zero_output_for_mask,
             last_output=memory.last_output,
         )
-        last = ys[:, -1] if ys.shape[1] else memory.last_output
+        last = (ys[:, -1] if ys.shape[1] else memory.last_output).copy()
         output = ys if self.return_sequences else last.copy()
         returned = (output, *self._copy(state)) if self.return_state else output
         return returned, Memory(state, last)

@@ -139,7 +139,8 @@ class TensorFlow:
             outputs = self._compiled(call, mode)(*tensors, state)
         found = dict(zip(("y", "h", "c"), (np.asarray(part) for part in outputs), strict=False))
         if cudnn and arrays.mask is not None and not case.options.get("zero_output_for_mask"):
-            _repeat_outputs(found["y"], arrays.mask, case)
+            backwards = bool(case.options.get("go_backwards"))
+            found["y"] = _repeat_outputs(found["y"], arrays.mask, backwards)
         return found
 
     def _compiled(self, call: Any, mode: str) -> Any:
@@ -196,14 +197,14 @@ class TensorFlow:
         return arrays
 
 
-def _repeat_outputs(y: Array, mask: Array, case: Case) -> None:
+def _repeat_outputs(y: Array, mask: Array, go_backwards: bool) -> Array:
     """cuDNN leaves zeros where a row is masked; put there what the CPU would: the last output."""
-    time = range(y.shape[1])
-    if case.options.get("go_backwards"):
+    if go_backwards:
         mask = mask[:, ::-1]
-    for t in time:
-        held = ~mask[:, t]
-        y[held, t] = y[held, t - 1] if t else 0
+    y = y.copy()
+    for t in range(1, y.shape[1]):
+        y[:, t] = np.where(mask[:, t, None], y[:, t], y[:, t - 1])
+    return y
 
 
 def _installed(name: str) -> bool:

@@ -1,0 +1,116 @@
+"""The oracle asks TensorFlow the same question that refrnn answers, and says where cuDNN would run.
+
+No GPU is needed: which cases Keras sends to cuDNN is asked of Keras's own rules, and what cuDNN
+leaves at masked steps (zeros) is made on the CPU with zero_output_for_mask.
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from strategies import cases
+
+from refrnn.cases import Case
+from refrnn.oracles import tensorflow as oracle
+from refrnn.verify import FAMILY, compare
+
+rules = importlib.import_module("keras.src.backend.tensorflow.rnn")
+
+
+@pytest.fixture
+def gpu_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "_is_gpu_available", lambda: True)
+
+
+def keras_would_use_cudnn(tf: Any, case: Case) -> bool:
+    layer = tf.layer(case, case.arrays().weights)
+    if case.layer == "SimpleRNN":
+        return False
+    cell = layer.cell
+    after = {"reset_after": cell.reset_after} if case.layer == "GRU" else {}
+    arguments = (cell.activation, cell.recurrent_activation, layer.unroll, cell.use_bias)
+    if not rules.cudnn_ok(*arguments, **after):
+        return False
+    mask = case.arrays().mask
+    if mask is None:
+        return True
+    tensor = tf.tf.constant(mask)
+    empty = bool(rules._has_fully_masked_sequence(tensor))
+    return bool(rules._is_sequence_right_padded(tensor)) and not empty
+
+
+def test_the_cases_for_cudnn_are_those_that_keras_sends_there(tf: Any, gpu_in_sight: None) -> None:
+    chosen = [case for case in FAMILY if tf.runs_on_cudnn(case, case.arrays().mask)]
+    assert chosen == [case for case in FAMILY if keras_would_use_cudnn(tf, case)]
+    assert {case.layer for case in chosen} == {"LSTM", "GRU"}
+
+
+@given(case=cases())
+def test_any_case_is_judged_by_keras_rules(tf: Any, case: Case) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "_is_gpu_available", lambda: True)
+        want = keras_would_use_cudnn(tf, case)
+    assert tf.runs_on_cudnn(case, case.arrays().mask) == want
+
+
+@pytest.mark.parametrize("layer", ["GRU", "LSTM"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_zeros_that_cudnn_leaves_become_the_outputs_of_the_cpu(
+    tf: Any, layer: str, backwards: bool
+) -> None:
+    options = {"go_backwards": True} if backwards else {}
+    plain = Case(layer, rows=6, mask="right", options=options)
+    like_cudnn = Case(
+        layer, rows=6, mask="right", options={**options, "zero_output_for_mask": True}
+    )
+    found = tf.run(like_cudnn)
+    assert not np.array_equal(found["y"], tf.run(plain)["y"]) or backwards
+    found["y"] = oracle._repeat_outputs(found["y"], plain.arrays().mask, backwards)
+    compare(found, tf.run(plain), 0, "the same numbers, put in place")
+
+
+def test_what_compilers_say_is_held_back_unless_it_explains_an_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import os
+
+    with oracle._quiet():
+        os.write(2, b"noise\n")
+    assert capfd.readouterr().err == ""
+
+    def fail() -> None:
+        with oracle._quiet():
+            os.write(2, b"the reason\n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert "the reason" in capfd.readouterr().err
+
+
+def test_a_model_is_run_from_a_blank_state_each_time(tf: Any) -> None:
+    keras = tf.keras
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(2, 5, 3)), keras.layers.GRU(4, stateful=True)]
+    )
+    x = np.ones((2, 5, 3), np.float32)
+    once, again = tf.run_model(model, [x]), tf.run_model(model, [x])
+    assert np.array_equal(once, again)
+    assert model.layers[0].states[0].numpy().any()
+
+
+def test_random_inputs_have_the_shapes_that_a_model_declares(tf: Any) -> None:
+    keras = tf.keras
+    inputs = [
+        keras.Input((None, 3)),
+        keras.Input((7, 2), dtype="float64"),
+        keras.Input((4,)),
+        keras.Input((None,), dtype="bool"),
+    ]
+    model = keras.Model(inputs, inputs)
+    arrays = tf.input_arrays(model, rows=5, steps=6)
+    assert [a.shape for a in arrays] == [(5, 6, 3), (5, 7, 2), (5, 4), (5, 6)]
+    assert [a.dtype.name for a in arrays] == ["float32", "float64", "float32", "bool"]
+    assert 0 < arrays[3].mean() < 1
