@@ -231,7 +231,7 @@ def _file_job(
         inputs = _read_inputs(options.input, keras_model)
     try:
         inputs = model.arrays(inputs if len(inputs) > 1 else inputs[0])
-        model(inputs if len(inputs) > 1 else inputs[0])
+        verify.judge_model(options.model.name, model, inputs, {}, [])
     except (ValueError, TypeError) as error:
         raise CannotJudge(f"{options.input or options.model}: {error}") from None
 
