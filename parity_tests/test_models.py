@@ -273,12 +273,8 @@ def graph(tf: Any, name: str, dtype: str) -> tuple[Any, Any]:
     return model, arrays if len(arrays) > 1 else arrays[0]
 
 
-BARE = pytest.mark.xfail(reason="models: Keras returns the only output of a list bare")
-NAMES = [pytest.param(n, marks=BARE if n == "a_list_of_one" else ()) for n in GRAPHS]
-
-
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_a_graph_equals_its_keras_model(tf: Any, name: str, dtype: str) -> None:
     source, x = graph(tf, name, dtype)
     assert_equals_keras(tf, from_keras(source), source, x)
@@ -332,7 +328,6 @@ def test_inputs_are_taken_by_name_or_in_order(tf: Any) -> None:
         mine([a, b[0]])
 
 
-@pytest.mark.xfail(reason="models.from_config takes a dictionary in its own order, Keras sorted")
 def test_inputs_in_a_dictionary_are_in_keras_order(tf: Any) -> None:
     k = tf.keras.layers
     z, a = k.Input((None, F), name="z"), k.Input((None, F), name="a")
@@ -481,7 +476,6 @@ def test_a_layer_that_runs_backwards_cannot_be_cut() -> None:
     )
 
 
-@pytest.mark.xfail(reason="Model.why_whole overlooks a stateful layer called twice")
 def test_a_stateful_layer_called_twice_cannot_be_cut(tf: Any) -> None:
     """Its second call starts from the state that the first ends with."""
     a = tf.keras.layers.Input(batch_shape=(B, None, 4))
@@ -496,21 +490,17 @@ def test_inputs_with_a_time_axis_are_known(tf: Any) -> None:
         ("a_bare_state", [True, False]),
         ("shared_twice", [True, True]),
     ):
-        source, _ = graph(tf, name, "float32")
-        assert from_keras(source).timed() == timed
+        source, x = graph(tf, name, "float32")
+        assert from_keras(source).timed(x) == timed
 
 
 # --- lists of weights ---
 
 
 ORDERED = [name for name in GRAPHS if name != "a_list_of_one"]
-DEEP = pytest.mark.xfail(reason="Model.layers is in order of computation, not in Keras's by depth")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=DEEP if n == "branches_of_different_depth" else ()) for n in ORDERED],
-)
+@pytest.mark.parametrize("name", ORDERED)
 def test_weights_are_listed_in_keras_order(tf: Any, name: str) -> None:
     source, x = graph(tf, name, "float64")
     mine = from_keras(source)

@@ -95,7 +95,7 @@ class Case:
         return drawn
 
     def _mask(self, rng: np.random.Generator) -> Array | None:
-        """True where a step counts. Every row has its own length; none is left empty by chance."""
+        """True where a step counts; each row has its own, and none is left empty by chance."""
         if self.mask is None:
             return None
         B, T = self.rows, self.steps
@@ -108,6 +108,8 @@ class Case:
             mask = time >= T - lengths
         elif self.mask == "holes":
             mask = rng.random((B, T)) < 0.6
+            if T:
+                mask[np.arange(B), rng.integers(0, T, B)] = True
         elif self.mask == "row":
             mask[: (B + 1) // 2] = False
         elif self.mask == "all":

@@ -1,10 +1,12 @@
 """The command line: `refrnn verify`. Thin: words on a screen, over the library."""
 
 import argparse
+import contextlib
+import os
+import re
 import sys
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -26,9 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0: agrees, 1: differs, 2: could not be judged."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        status = int(options.command(options))
+        sys.stdout.flush()
+        return status
     except CannotJudge as error:
         print(f"refrnn: {error}", file=sys.stderr)
+        return UNJUDGED
+    except OSError as error:  # nobody reads on, or the disk is full: the verdict was not told
+        sys.stdout = open(os.devnull, "w")
+        print(f"refrnn: the report cannot be written: {error.strerror or error}", file=sys.stderr)
         return UNJUDGED
     except KeyboardInterrupt:
         print("\nrefrnn: interrupted", file=sys.stderr)
@@ -89,8 +97,9 @@ def verify_command(options: argparse.Namespace) -> int:
         jobs = [*_family_jobs(tf, cpu, gpu, cuttings), *_tutorial_jobs(tf, cpu, gpu, cuttings)]
     else:
         jobs = [_file_job(tf, options, cpu, gpu, cuttings)]
-    for job in _progress(jobs, sys.stderr):
-        report.rows += job()
+    with contextlib.closing(_progress(jobs, sys.stderr)) as running:
+        for job in running:
+            report.rows += job()
     report.seconds = time.perf_counter() - started
 
     print(report.table())
@@ -133,8 +142,11 @@ def _check_paths(options: argparse.Namespace) -> None:
             raise CannotJudge(f"{options.model}: no such file, expected a .keras or .h5 model")
         if options.model.suffix not in (".keras", ".h5", ".hdf5"):
             raise CannotJudge(f"{options.model}: expected a file ending in .keras or .h5")
-    if options.json is not None and not options.json.resolve().parent.is_dir():
-        raise CannotJudge(f"--json {options.json}: no such folder {options.json.parent}")
+    if options.json is not None:
+        if not options.json.resolve().parent.is_dir():
+            raise CannotJudge(f"--json {options.json}: no such folder {options.json.parent}")
+        if options.json.is_dir():
+            raise CannotJudge(f"--json {options.json}: a folder, expected a file to write")
 
 
 def _family_jobs(tf: Any, cpu: bool, gpu: bool, cuttings: list[list[int]] | None) -> list[Job]:
@@ -159,8 +171,7 @@ def _guarded(title: str, oracles: dict[str, Any]) -> dict[str, Any]:
         try:
             return oracles[name]()
         except Exception as error:  # whatever TensorFlow raises
-            kind = type(error).__name__
-            raise CannotJudge(f"{title}: {name} cannot run it: {kind}: {error}") from error
+            raise CannotJudge(f"{title}: {name} cannot run it: {_one_line(error)}") from error
 
     return {name: partial(ask, name) for name in oracles}
 
@@ -220,7 +231,12 @@ def _file_job(
     try:
         keras_model = tf.load(options.model)
     except Exception as error:  # whatever Keras raises for a file that it cannot read
-        raise CannotJudge(f"{options.model}: Keras cannot load it: {error}") from None
+        raise CannotJudge(f"{options.model}: Keras cannot load it: {_one_line(error)}") from None
+    if not getattr(keras_model, "inputs", None):
+        raise CannotJudge(
+            f"{options.model}: the model has no inputs yet, expected one that was built before it"
+            " was saved, because its weights are not there otherwise"
+        )
     try:
         model: Any = refrnn.from_keras(keras_model)
     except (ValueError, TypeError) as error:
@@ -233,7 +249,8 @@ def _file_job(
         inputs = model.arrays(inputs if len(inputs) > 1 else inputs[0])
         verify.judge_model(options.model.name, model, inputs, {}, [])
     except (ValueError, TypeError) as error:
-        raise CannotJudge(f"{options.input or options.model}: {error}") from None
+        where = options.model if options.input is None else f"--input {options.input}"
+        raise CannotJudge(f"{where}: {error}") from None
 
     def job() -> list[Any]:
         oracles = _model_oracles(tf, options.model.name, keras_model, inputs, cpu, gpu)
@@ -246,16 +263,20 @@ def _read_inputs(path: Path, keras_model: Any) -> list[Array]:
     """Arrays from .npy (one input) or .npz (by name), in the model's order and dtypes."""
     names = [tensor.name for tensor in keras_model.inputs]
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CannotJudge(f"--input {path}: cannot be read as .npy or .npz: {error}") from None
-    if isinstance(loaded, np.ndarray):
-        arrays = [loaded]
-    else:
-        with loaded:
-            if sorted(loaded.files) != sorted(names):
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                arrays = [loaded]
+            elif sorted(loaded.files) != sorted(names):
                 raise CannotJudge(f"--input {path}: arrays are {loaded.files}, expected {names}")
-            arrays = [loaded[name] for name in names]
+            else:
+                arrays = [loaded[name] for name in names]
+    except CannotJudge:
+        raise
+    except Exception as error:  # NumPy raises many kinds for a file that is not what it seems
+        raise CannotJudge(
+            f"--input {path}: cannot be read as .npy or .npz: {_one_line(error)}"
+        ) from None
     if len(arrays) != len(names):
         raise CannotJudge(
             f"--input {path}: one array, expected a .npz with {len(names)}: {', '.join(names)}"
@@ -265,21 +286,36 @@ def _read_inputs(path: Path, keras_model: Any) -> list[Array]:
             raise CannotJudge(
                 f"--input {path}: {name} has dtype {array.dtype}, expected real numbers"
             )
+        if not array.size:
+            raise CannotJudge(
+                f"--input {path}: {name} has shape {array.shape}, expected a row and a step"
+            )
+        if not np.isfinite(array).all():
+            raise CannotJudge(f"--input {path}: {name} holds NaN or infinity, expected numbers")
     return [
         array.astype(tensor.dtype) for array, tensor in zip(arrays, keras_model.inputs, strict=True)
     ]
 
 
-def _progress(jobs: Sequence[Job], stream: TextIO) -> Iterator[Job]:
-    """The jobs, with a bar on a terminal and nothing elsewhere."""
-    shown = stream.isatty()
-    for k, job in enumerate(jobs):
-        if shown:
+def _one_line(error: Exception) -> str:
+    """What an error of another library says, in one line: colours and the call's arguments gone."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception encountered")]
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+def _progress(jobs: Sequence[Job], stream: TextIO) -> Generator[Job, None, None]:
+    """The jobs, with a bar on a terminal and nothing elsewhere; the bar is wiped at the end."""
+    if not stream.isatty():
+        yield from jobs
+        return
+    try:
+        for k, job in enumerate(jobs):
             filled = 30 * k // len(jobs)
             bar = "#" * filled + "." * (30 - filled)
             print(f"\r[{bar}] {k}/{len(jobs)}", end="", file=stream, flush=True)
-        yield job
-    if shown:
+            yield job
+    finally:
         print("\r" + " " * 50 + "\r", end="", file=stream, flush=True)
 
 

@@ -63,10 +63,17 @@ class Model:
     and returns the outputs in the structure that the model was made with.
     """
 
-    def __init__(self, name: str, inputs: list[Input], nodes: list[Node], outputs: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        inputs: list[Input],
+        nodes: list[Node],
+        outputs: Any,
+        layers: Sequence[Layer],
+    ) -> None:
         self.name, self.inputs, self.outputs = name, inputs, outputs
         self.nodes = nodes  # each after those it takes arrays from
-        self.layers = list({id(node.layer): node.layer for node in nodes}.values())
+        self.layers = list(layers)  # in Keras's order, which is that of the weights
 
     @property
     def who(self) -> str:
@@ -112,6 +119,10 @@ class Model:
         for node in self.nodes:
             if not isinstance(node.layer, Recurrent):
                 continue
+            if node.layer.stateful and node.call:
+                return (
+                    f"{node.layer.who} is stateful and called twice: the second continues the first"
+                )
             if node.layer.go_backwards:
                 return f"{node.layer.who} runs backwards, so its first output needs the last input"
             start = [*node.args[1:2], node.kwargs.get("initial_state")]
@@ -120,14 +131,17 @@ class Model:
                 return f"{node.layer.who} starts from a state that {inside[0]!r} ends with"
         return None
 
-    def timed(self) -> list[bool]:
-        """For each input, whether it has a time axis, the second: sequences and their masks."""
+    def timed(self, arrays: Sequence[Array]) -> list[bool]:
+        """For each of the inputs, whether it has a time axis, the second: sequences and masks."""
         masks = {
             ref.layer
             for node in self.nodes
             for ref in _refs([node.kwargs.get("mask"), *node.args[2:3]])
         }
-        return [len(i.shape or ()) > 2 or i.name in masks for i in self.inputs]
+        return [
+            array.ndim > 2 or item.name in masks
+            for array, item in zip(arrays, self.inputs, strict=True)
+        ]
 
     def _run(self, arrays: list[Array], call: Callable[..., Any]) -> Any:
         values: dict[Ref, Any] = {
@@ -229,7 +243,7 @@ class Sequential(Model):
         if isinstance(last, Recurrent) and last.return_state:
             parts = 1 + len(last.cell.math.State._fields)
             outputs = tuple(Ref(last.name, 0, k) for k in range(parts))
-        super().__init__(name, [Input("input", shape, "float32")], nodes, outputs)
+        super().__init__(name, [Input("input", shape, "float32")], nodes, outputs, layers)
 
 
 def from_config(kind: str, config: dict[str, Any]) -> Model:
@@ -249,18 +263,29 @@ def from_config(kind: str, config: dict[str, Any]) -> Model:
         for e in config["layers"]
         if e["class_name"] == "InputLayer"
     ]
-    order = [ref.layer for ref in _refs(_keras_refs(config["input_layers"]))]
+    order = _in_keras_order(_keras_refs(config["input_layers"]))
     inputs.sort(key=lambda item: order.index(item.name))
-    waiting = []
+    waiting, layers = [], []
     for entry in config["layers"]:
         if entry["class_name"] != "InputLayer":
             layer = _layer(entry)
+            layers.append(layer)
             for call, node in enumerate(entry["inbound_nodes"]):
                 args, kwargs = _tensors(node["args"]), _tensors(node["kwargs"])
                 waiting.append(Node(layer, call, tuple(args), kwargs))
-    return Model(
-        config["name"], inputs, _sorted(waiting, inputs), _keras_refs(config["output_layers"])
-    )
+    outputs = _keras_refs(config["output_layers"])
+    if isinstance(outputs, list) and len(outputs) == 1:
+        outputs = outputs[0]  # the only output of a list is returned bare
+    return Model(config["name"], inputs, _sorted(waiting, inputs), outputs, layers)
+
+
+def _in_keras_order(structure: Any) -> list[str]:
+    """The names in a structure of inputs as Keras flattens it: dictionaries by sorted key."""
+    if isinstance(structure, dict):
+        return [name for key in sorted(structure) for name in _in_keras_order(structure[key])]
+    if isinstance(structure, list):
+        return [name for part in structure for name in _in_keras_order(part)]
+    return [structure.layer]
 
 
 def _sorted(waiting: list[Node], inputs: list[Input]) -> list[Node]:

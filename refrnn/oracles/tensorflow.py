@@ -31,6 +31,8 @@ def _quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except Unavailable:
+            raise  # expected, and said in its own words
         except BaseException:
             os.dup2(saved, 2)
             held.seek(0)
@@ -178,7 +180,12 @@ class TensorFlow:
         with self.tf.device("/GPU:0" if gpu else "/CPU:0"):
             tensors = [self.tf.constant(array) for array in inputs]
 
+            # as the model was made: bare, in a list or in a dictionary
+            structure = getattr(model, "_inputs_struct", None)
+
             def call(tensors: Any) -> Any:
+                if isinstance(structure, dict):
+                    return model(self.tf.nest.pack_sequence_as(structure, tensors))
                 return model(tensors if len(tensors) > 1 else tensors[0])
 
             outputs = self._compiled(call, mode)(tensors)

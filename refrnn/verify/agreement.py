@@ -58,38 +58,62 @@ def _rows(
     oracles: dict[str, Oracle],
     note: str = "",
 ) -> list[Row]:
-    """refrnn's runs against each oracle's, which is asked here; an oracle's error is not caught."""
+    """refrnn's runs against each oracle's, which is asked here; an oracle's error is not caught.
+
+    A row for each oracle and each dtype among the outputs, because that decides what is allowed.
+    """
+    limits = _limits(title, whole)
     rows = []
-    bits = all(same_bits(run, whole) for run in chunked) if chunked else None
-    dtype, limit = _loosest(title, whole)
     for against, ask in oracles.items():
         want = ask()
-        first, notes = _difference(whole, want)
-        others = [_difference(run, want) for run in chunked]
-        if not first <= limit:
-            notes = f"whole: {notes}"
-        elif any(not error <= limit for error, _ in others):
-            notes = "in chunks: " + max(others, key=lambda pair: pair[0])[1]
-        elif bits is False:
-            notes = "chunks and whole differ in their bits"
-        else:
-            notes = note
-        worst = max((error for error, _ in others), default=None)
-        rows.append(Row(title, dtype, against, first, worst, bits, limit, notes))
+        missing = sorted(set(want) - set(whole))
+        for dtype, limit in limits.items():
+
+            def of_dtype(outputs: Outputs, dtype: str = dtype) -> Outputs:
+                return {n: a for n, a in outputs.items() if n in whole and whole[n].dtype == dtype}
+
+            theirs = {**of_dtype(want), **{name: want[name] for name in missing}}
+            mine, runs = of_dtype(whole), [of_dtype(run) for run in chunked]
+            rows.append(_row(title, dtype, against, mine, runs, theirs, limit, note))
     return rows
 
 
-def _loosest(title: str, outputs: Outputs) -> tuple[str, float]:
-    """The dtype among the outputs that allows most, and how much; ValueError for one unjudged."""
-    names = {array.dtype.name for array in outputs.values()}
-    unknown = sorted(names - set(TOLERANCES))
-    if unknown:
-        raise ValueError(
-            f"{title}: outputs in {', '.join(unknown)}, expected {' or '.join(TOLERANCES)}, because"
-            " there is no tolerance for others: TensorFlow's own ways to run a layer are 1e-2 apart"
-            " in half precision"
-        )
-    return max(((name, TOLERANCES[name].relative) for name in names), key=lambda pair: pair[1])
+def _row(
+    title: str,
+    dtype: str,
+    against: str,
+    whole: Outputs,
+    chunked: Sequence[Outputs],
+    want: Outputs,
+    limit: float,
+    note: str,
+) -> Row:
+    bits = all(same_bits(run, whole) for run in chunked) if chunked else None
+    first, found = _difference(whole, want)
+    others = [_difference(run, want) for run in chunked]
+    worst = max(others, key=lambda pair: pair[0], default=(None, ""))
+    if not first <= limit:
+        note = f"whole: {found}"
+    elif worst[0] is not None and not worst[0] <= limit:
+        note = f"in chunks: {worst[1]}"
+    elif bits is False:
+        note = "chunks and whole differ in their bits"
+    return Row(title, dtype, against, first, worst[0], bits, limit, note)
+
+
+def _limits(title: str, outputs: Outputs) -> dict[str, float]:
+    """What is allowed in each dtype among the outputs; whole numbers and truths must be equal."""
+    limits: dict[str, float] = {}
+    for name, array in outputs.items():
+        dtype = array.dtype.name
+        if dtype not in TOLERANCES and array.dtype.kind not in "iub":
+            raise ValueError(
+                f"{title}: {name} is in {dtype}, expected {' or '.join(TOLERANCES)}, because there"
+                " is no tolerance for others: TensorFlow's own ways to run a layer are 1e-2 apart"
+                " in half precision"
+            )
+        limits[dtype] = TOLERANCES[dtype].relative if dtype in TOLERANCES else 0.0
+    return limits
 
 
 def _difference(got: Outputs, want: Outputs) -> tuple[float, str]:
@@ -132,7 +156,7 @@ def judge_model(
     """
     model.reset_states()
     whole = chunks.flat(model(inputs if len(inputs) > 1 else inputs[0]))
-    lengths = {a.shape[1] for a, timed in zip(inputs, model.timed(), strict=True) if timed}
+    lengths = {a.shape[1] for a, timed in zip(inputs, model.timed(inputs), strict=True) if timed}
     reason = model.why_whole()
     if reason is None and len(lengths) != 1:
         found = f"time axes of lengths {sorted(lengths)}" if lengths else "no time axis"

@@ -23,6 +23,8 @@ def pieces(steps: int, sizes: Sequence[int], backwards: bool = False) -> Iterato
 
     backwards  from the end: the first chunk is the last of the sequence
     """
+    if steps and (not sizes or min(sizes) < 0):
+        raise ValueError(f"chunks are {list(sizes)}, expected lengths of at least 0")
     start, k = 0, 0
     while start < steps or k < len(sizes):
         size = sizes[min(k, len(sizes) - 1)]
@@ -70,7 +72,7 @@ def flat(outputs: Any, name: str = "output") -> dict[str, Array]:
 
 def model_in_chunks(model: Any, inputs: Sequence[Array], sizes: Sequence[int]) -> Outputs:
     """The model run over chunks; outputs with a time axis joined, the others from the last."""
-    timed = model.timed()
+    timed = model.timed(inputs)
     steps = next(a.shape[1] for a, t in zip(inputs, timed, strict=True) if t)
     memories = None
     runs = []

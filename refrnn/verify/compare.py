@@ -54,7 +54,7 @@ def largest_difference(got: Outputs, want: Outputs) -> Difference:
             continue
         a, b = got[name].astype(np.float64), array.astype(np.float64)
         scale = float(np.max(np.abs(b), initial=0, where=np.isfinite(b))) or 1.0
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             error = np.where(np.isnan(a) | np.isnan(b), np.inf, np.abs(a - b) / scale)
         error[(a == b)] = 0  # infinities of one sign agree
         at = tuple(int(i) for i in np.unravel_index(int(np.argmax(error)), error.shape))

@@ -38,7 +38,7 @@ class Report:
         head = ("case", "dtype", "against", "whole", "chunked", "largest error", "verdict")
         lines = [head]
         for group in _grouped(self.rows):
-            worst = max(group, key=lambda row: row.error / row.allowed)
+            worst = max(group, key=lambda row: row.error)
             chunked = "-" if worst.chunked is None else f"{worst.chunked:.1e}"
             bits = ", same bits" if worst.same_bits else ""
             against = _join([row.against for row in group])
@@ -51,13 +51,17 @@ class Report:
             for line in lines
         ]
         rule = "  ".join("-" * w for w in widths)
-        notes = [f"{row.case} against {row.against}: {row.note}" for row in self.rows if row.note]
+        notes = dict.fromkeys(
+            f"{row.case}{'' if row.agrees else f' against {row.against}'}: {row.note}"
+            for row in self.rows
+            if row.note
+        )
         return "\n".join([text[0], rule, *text[1:], *([""] if notes else []), *notes])
 
     def quote(self) -> str:
         """One sentence with versions, counts and the largest errors."""
         bad = sum(not row.agrees for row in self.rows)
-        cases = len({(row.case, row.dtype) for row in self.rows})
+        cases = _count(len({(row.case, row.dtype) for row in self.rows}), "case")
         worst: dict[str, float] = {}
         for row in self.rows:
             worst[row.dtype] = max(worst.get(row.dtype, 0.0), row.error)
@@ -67,8 +71,8 @@ class Report:
         bits = sum(row.same_bits is True for row in chunked)
         others = ", ".join(f"{n} {v}" for n, v in self.versions.items() if n != "refrnn")
         return (
-            f"refrnn {self.versions['refrnn']} {verdict} TensorFlow on {self.device}: {cases}"
-            f" cases, {len(self.rows)} comparisons, {len(chunked)} of them in chunks too"
+            f"refrnn {self.versions['refrnn']} {verdict} TensorFlow on {self.device}: {cases},"
+            f" {_count(len(self.rows), 'comparison')}, {len(chunked)} of them in chunks too"
             f" ({bits} with the same bits as whole); largest error {errors}, relative to the"
             f" largest magnitude; {others}; {self.seconds:.0f} s"
         )
@@ -86,15 +90,21 @@ class Report:
         }
 
     def save(self, path: Path) -> None:
-        """Write the report as JSON: all of it, or nothing."""
+        """Write the report as JSON: all of it, or nothing. A device or pipe is written to."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         path = Path(path)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(self.to_dict(), file, indent=1, allow_nan=False)
-            file.write("\n")
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_text(text, encoding="utf-8")
+            return
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
 
 def here() -> tuple[dict[str, str], str]:
@@ -116,6 +126,10 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
