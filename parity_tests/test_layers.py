@@ -170,7 +170,9 @@ def test_time_distributed_equals_keras(tf: Any, rng: np.random.Generator, inner:
     theirs = tf.keras.layers.TimeDistributed(
         getattr(tf.keras.layers, inner)(7, dtype="float64", **options), dtype="float64"
     )
-    mine = layers.TimeDistributed(getattr(layers, inner)(7, dtype="float64", **options))
+    mine = layers.TimeDistributed(
+        getattr(layers, inner)(7, dtype="float64", **options), dtype="float64"
+    )
     mask = None if inner == "Dense" else rng.random((3, 4, 6)) < 0.7
     tensors = {} if mask is None else {"mask": tf.tf.constant(mask)}
     want = np.asarray(theirs(tf.tf.constant(x), **tensors))

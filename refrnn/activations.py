@@ -87,6 +87,8 @@ def relu(
 ) -> Array:
     """max(x, 0); in general x from `threshold` up to `max_value`, below it
     negative_slope * (x - threshold)."""
+    if negative_slope != 0 and max_value is None and threshold == 0:
+        return leaky_relu(x, negative_slope)
     y = _where(x > threshold, x, _constant(negative_slope, x) * (x - _constant(threshold, x)), x)
     if negative_slope == 0:
         y = _where(x > threshold, x, 0, x)  # 0 * -inf would be NaN
@@ -101,6 +103,8 @@ def d_relu(
     max_value: float | None = None,
     threshold: float = 0.0,
 ) -> Array:
+    if negative_slope != 0 and max_value is None and threshold == 0:
+        return d_leaky_relu(x, negative_slope)
     slope = _where(x > threshold, 1, negative_slope, x)
     return slope if max_value is None else _where(x < max_value, slope, 0, x)
 
@@ -132,7 +136,7 @@ def d_leaky_relu(x: Array, negative_slope: float = 0.2) -> Array:
 
 
 def hard_tanh(x: Array) -> Array:
-    return np.clip(x, _constant(-1, x), _constant(1, x))
+    return np.minimum(np.maximum(x, _constant(-1, x)), _constant(1, x))
 
 
 def d_hard_tanh(x: Array) -> Array:
@@ -150,7 +154,8 @@ def d_hard_sigmoid(x: Array) -> Array:
 
 def hard_sigmoid_keras2(x: Array) -> Array:
     """clip(0.2 x + 0.5, 0, 1). Keras 2's, tf.js's and ONNX's; it saturates at -2.5 and 2.5."""
-    return np.clip(_constant(0.2, x) * x + _constant(0.5, x), _constant(0, x), _constant(1, x))
+    y = _constant(0.2, x) * x + _constant(0.5, x)
+    return np.minimum(np.maximum(y, _constant(0, x)), _constant(1, x))
 
 
 def d_hard_sigmoid_keras2(x: Array) -> Array:
@@ -297,11 +302,11 @@ def _erfc(x: Array) -> Array:
 def gelu(x: Array, approximate: bool = False) -> Array:
     """x Phi(x), Phi the standard normal's distribution function; or its tanh approximation.
 
-    The exact form scales by sqrt(1/2) rounded to float32, as TensorFlow does, for float64 too:
-    up to 5e-9 away from the textbook.
+    Constants are rounded to float32 as in TensorFlow, for float64 too: sqrt(1/2) in the exact form,
+    0.044715 in the other. That is up to 5e-9 away from the textbook.
     """
     if approximate:
-        inner = x + _constant(0.044715, x) * (x * x * x)
+        inner = x + _single(0.044715, x) * (x * x * x)
         return x * (1 + tanh(_constant(math.sqrt(2 / math.pi), x) * inner)) / 2
     return x / 2 * _erfc(-x * _single(math.sqrt(0.5), x))
 
@@ -309,8 +314,8 @@ def gelu(x: Array, approximate: bool = False) -> Array:
 def d_gelu(x: Array, approximate: bool = False) -> Array:
     if approximate:
         k = _constant(math.sqrt(2 / math.pi), x)
-        inner = k * (x + _constant(0.044715, x) * (x * x * x))
-        d_inner = k * (1 + _constant(3 * 0.044715, x) * (x * x))
+        inner = k * (x + _single(0.044715, x) * (x * x * x))
+        d_inner = k * (1 + 3 * _single(0.044715, x) * (x * x))
         return (1 + tanh(inner)) / 2 + x / 2 * d_tanh(inner) * d_inner
     scale = _single(math.sqrt(0.5), x)
     z = x * scale

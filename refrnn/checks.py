@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from refrnn import activations
+from refrnn.activations import Activation
 from refrnn.cells import CELLS, AnyState, Cell, Weights
 from refrnn.gates import Array
 
@@ -53,15 +55,74 @@ def is_float(found: np.dtype[Any]) -> bool:
     return found.kind == "f" or found.name == "bfloat16"
 
 
+def array(who: str, what: str, given: Any) -> Array:
+    """`given` as an array, or a ValueError that says whose it was."""
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{who}: {what} is not an array of one shape: {error}") from None
+
+
 def numbers(who: str, what: str, given: Any, dtype: np.dtype[Any]) -> Array:
     """`given` as a C-contiguous array of `dtype`: floats, integers and booleans, nothing else."""
-    array = np.asarray(given)
-    if not (is_float(array.dtype) or array.dtype.kind in "iub"):
+    found = array(who, what, given)
+    if not (is_float(found.dtype) or found.dtype.kind in "iub"):
         raise TypeError(
-            f"{who}: {what} has dtype {array.dtype}, expected real numbers, because they are"
+            f"{who}: {what} has dtype {found.dtype}, expected real numbers, because they are"
             f" computed with in {dtype}"
         )
-    return np.ascontiguousarray(array, dtype)
+    return np.ascontiguousarray(found, dtype)
+
+
+def flag(who: str, what: str, given: Any) -> bool:
+    """True or False, or a number that stands for one."""
+    if not isinstance(given, bool | np.bool_ | int):
+        raise ValueError(f"{who}: {what} is {given!r}, expected True or False")
+    return bool(given)
+
+
+def rate(who: str, what: str, given: Any) -> float:
+    """A rate of dropout, clamped to [0, 1] as in Keras."""
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float | np.floating)
+        or given != given
+    ):
+        raise ValueError(f"{who}: {what} is {given!r}, expected a number from 0 to 1")
+    return min(1.0, max(0.0, float(given)))
+
+
+def activation(who: str, what: str, given: Any, keeps_width: bool = True) -> Activation:
+    """An activation that can stand in a layer; `keeps_width` where its output must be as wide."""
+    if isinstance(given, dict):
+        raise ValueError(
+            f"{who}: {what} is stored as {given.get('class_name')!r} {given.get('config')!r},"
+            " expected the name of an activation, because code from a config is never run; pass the"
+            " function itself to the layer"
+        )
+    try:
+        found = activations.get(given)
+    except ValueError as error:
+        raise ValueError(f"{who}: {what}{str(error).removeprefix('activation')}") from None
+    if found.kind == "parametric":
+        raise ValueError(
+            f"{who}: {what} {found.name!r} needs further arguments (threshold, default_value),"
+            " expected an activation of one argument; pass a function, such as"
+            " lambda x: activations.threshold(x, threshold=0.5, default_value=0.0)"
+        )
+    if keeps_width and found.kind == "halves":
+        raise ValueError(
+            f"{who}: {what} {found.name!r} halves the width, expected one that keeps it, because"
+            " each gate must stay as wide as the state"
+        )
+    if keeps_width and found.name not in activations.ACTIVATIONS:
+        shape = np.shape(found.value(np.zeros((2, 3), np.float32)))
+        if shape != (2, 3):
+            raise ValueError(
+                f"{who}: {what} {found.name!r} turns shape (2, 3) into {shape}, expected a function"
+                " that keeps the shape, because each gate must stay as wide as the state"
+            )
+    return found
 
 
 def engine(who: str, given: Any) -> str:
@@ -73,14 +134,20 @@ def engine(who: str, given: Any) -> str:
 
 def weights(cell: Cell, given: Sequence[Any]) -> Weights:
     """`given` as `Weights` of one floating dtype, zeros for a bias of None."""
-    if not 2 <= len(given) <= 3:
+    if given is None or not 2 <= len(given) <= 3:
+        found = "None" if given is None else f"{len(given)} arrays"
         raise ValueError(
-            f"{cell.name}: the weights are {len(given)} arrays, expected 3:"
+            f"{cell.name}: the weights are {found}, expected 3:"
             f" {', '.join(Weights._fields)} (bias may be None)"
         )
+    for name, part in zip(Weights._fields[:2], given, strict=False):
+        if part is None:
+            raise ValueError(
+                f"{cell.name}: {name} is None, expected an array; only bias may be None"
+            )
     names = [n for n, a in zip(Weights._fields, given, strict=False) if a is not None]
-    arrays = [np.asarray(a) for a in given if a is not None]
-    if len(arrays) < 2 or any(a.ndim != 2 for a in arrays[:2]):
+    arrays = [array(cell.name, n, a) for n, a in zip(names, given, strict=False)]
+    if any(a.ndim != 2 for a in arrays[:2]):
         raise ValueError(
             f"{cell.name}: kernel and recurrent_kernel have shapes"
             f" {[a.shape for a in arrays[:2]]}, expected two dimensions each: (F, G*H), (H, G*H)"
@@ -92,39 +159,37 @@ def weights(cell: Cell, given: Sequence[Any]) -> Weights:
         raise TypeError(f"{cell.name}: {found}; expected one dtype for all of {', '.join(DTYPES)}")
     F, H = len(arrays[0]), len(arrays[1])
     shapes = cell.shapes(F, H)
-    for name, array, shape in zip(names, arrays, shapes, strict=False):
-        if array.shape != shape:
+    for name, part, shape in zip(names, arrays, shapes, strict=False):
+        if part.shape != shape:
             raise ValueError(
-                f"{cell.name}: {name} has shape {array.shape}, expected {shape} for {F} features"
+                f"{cell.name}: {name} has shape {part.shape}, expected {shape} for {F} features"
                 f" (rows of kernel) and {H} units (rows of recurrent_kernel)"
-                + _other_family(cell, name, array, F, H)
+                + _other_family(cell, name, part, F, H)
             )
     if len(arrays) == 2:
         arrays.append(np.zeros(shapes[2], arrays[0].dtype))
     return Weights(*map(np.ascontiguousarray, arrays))
 
 
-def _other_family(cell: Cell, name: str, array: Array, F: int, H: int) -> str:
+def _other_family(cell: Cell, name: str, part: Array, F: int, H: int) -> str:
     """A hint where a GRU's bias belongs to the GRU of the other family."""
     other = {"gru": "gru_reset_before", "gru_reset_before": "gru"}.get(cell.name)
-    if name == "bias" and other and array.shape == CELLS[other].shapes(F, H)[2]:
+    if name == "bias" and other and part.shape == CELLS[other].shapes(F, H)[2]:
         return f"; a bias of that shape belongs to {other!r}, which is another function"
     return ""
 
 
 def sequence(who: str, given: Any, features: int | None, dtype: np.dtype[Any]) -> Array:
     """`given` as (B, T, F) of `dtype`; any F where `features` is None."""
-    array = np.asarray(given)
-    if array.ndim != 3 and features is None:
+    xs = array(who, "the input", given)
+    if xs.ndim != 3 and features is None:
+        raise ValueError(f"{who}: the input has shape {xs.shape}, expected (batch, time, features)")
+    if xs.ndim != 3 or features not in (None, xs.shape[2]):
         raise ValueError(
-            f"{who}: the input has shape {array.shape}, expected (batch, time, features)"
-        )
-    if array.ndim != 3 or features not in (None, array.shape[2]):
-        raise ValueError(
-            f"{who}: the input has shape {array.shape}, expected (batch, time, {features}),"
+            f"{who}: the input has shape {xs.shape}, expected (batch, time, {features}),"
             f" because the kernel has {features} rows, one for each feature"
         )
-    return numbers(who, "the input", array, dtype)
+    return numbers(who, "the input", xs, dtype)
 
 
 def state(cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any) -> AnyState:
@@ -143,9 +208,13 @@ def state(cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any) 
             f"{who}: the state is given as {found}, expected a list of {len(parts)}:"
             f" {', '.join(parts)}"
         )
+    given = [
+        None if p is None else array(who, f"state {n}", p)
+        for n, p in zip(parts, given, strict=True)
+    ]
     for name, part in zip(parts, given, strict=True):
-        if part is None or np.shape(part) != (batch, units):
-            found = "None" if part is None else f"of shape {np.shape(part)}"
+        if part is None or part.shape != (batch, units):
+            found = "None" if part is None else f"of shape {part.shape}"
             raise ValueError(
                 f"{who}: state {name} is {found}, expected ({batch}, {units}): a row for each row"
                 " of the input, a column for each unit; it is never broadcast"
@@ -165,30 +234,31 @@ def mask(who: str, given: Any, batch: int, time: int, what: str = "mask") -> Arr
         return None
     if isinstance(given, list | tuple) and len(given) == 1 and np.ndim(given[0]) > 1:
         given = given[0]
-    array = np.asarray(given)
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{who}: the {what} has dtype {array.dtype}, expected booleans or numbers")
-    found = array.shape
-    if array.ndim == 3 and found[2] == 1:
-        array = array[:, :, 0]
-    if array.shape == (1, time):
-        array = np.broadcast_to(array, (batch, time))
-    if array.shape != (batch, time):
+    truth = array(who, f"the {what}", given)
+    if truth.dtype.kind not in "biuf" and truth.dtype.name != "bfloat16":
+        raise TypeError(f"{who}: the {what} has dtype {truth.dtype}, expected booleans or numbers")
+    found = truth.shape
+    if truth.ndim == 3 and found[2] == 1:
+        truth = truth[:, :, 0]
+    if truth.shape == (1, time):
+        truth = np.broadcast_to(truth, (batch, time))
+    if truth.shape != (batch, time):
         raise ValueError(
             f"{who}: the {what} has shape {found}, expected ({batch}, {time}):"
             " one truth value for each row and time step of the input"
         )
-    return np.ascontiguousarray(array != 0)
+    return np.ascontiguousarray(truth != 0)
 
 
-def finite(who: str, what: str, array: Array) -> None:
+def finite(who: str, what: str, values: Array) -> None:
     """Refuse weights that hold NaN or infinity: a file or a training run that went wrong."""
-    good = np.isfinite(array)
+    good = np.isfinite(values)
     if not good.all():
         first = tuple(int(i) for i in np.argwhere(~good)[0])
         raise ValueError(
             f"{who}: {what} has {int((~good).sum())} values that are not finite, the first"
-            f" {array[first]} at {list(first)}; expected numbers, because every output would be NaN"
+            f" {values[first]} at {list(first)}; expected numbers, because every output would be"
+            " NaN"
         )
 
 
@@ -200,6 +270,15 @@ def features(who: str, shape: tuple[int | None, ...]) -> int:
             " last axis, because the kernel has a row for each"
         )
     return int(shape[-1])
+
+
+def same_features(who: str, features: int, kernel: Array) -> None:
+    """Refuse to build a built layer again for another number of features."""
+    if features != len(kernel):
+        raise ValueError(
+            f"{who}: built again for {features} features, expected {len(kernel)}, because its"
+            f" kernel has {len(kernel)} rows, one for each"
+        )
 
 
 def count(who: str, what: str, given: Any) -> int:

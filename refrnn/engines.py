@@ -6,8 +6,8 @@ readable loop, for every floating dtype.
 
 from typing import Any
 
-from refrnn import activations, checks, reference
-from refrnn.cells import CELLS, AnyGates, AnyState, Cell, Weights
+from refrnn import checks, reference
+from refrnn.cells import AnyGates, AnyState, Cell, Weights
 from refrnn.gates import Array
 
 ENGINES = {"numpy": reference.run}
@@ -26,16 +26,28 @@ def _checked(
 ) -> tuple[Cell, Weights, Array, AnyState, dict[str, Array | None]]:
     row = checks.cell(cell)
     if activation is not None:
-        row = row._replace(act=activations.get(activation))
+        row = row._replace(act=checks.activation(row.name, "activation", activation))
     if recurrent_activation is not None:
-        row = row._replace(rec=activations.get(recurrent_activation))
+        if row.name == "simple":
+            raise ValueError(
+                f"simple: recurrent_activation is {recurrent_activation!r}, expected None, because"
+                " a SimpleRNN has no gates"
+            )
+        found = checks.activation(row.name, "recurrent_activation", recurrent_activation)
+        row = row._replace(rec=found)
     weights = checks.weights(row, weights)
     F, H = len(weights.kernel), len(weights.recurrent_kernel)
     dtype = weights.kernel.dtype
     xs = checks.sequence(row.name, xs, F, dtype)
     B, T, _ = xs.shape
     if last_output is not None:
-        last_output = checks.state(CELLS["simple"], row.name, last_output, B, H, dtype).h
+        last_output = checks.array(row.name, "last_output", last_output)
+        if last_output.shape != (B, H):
+            raise ValueError(
+                f"{row.name}: last_output has shape {last_output.shape}, expected ({B}, {H}): a row"
+                " for each row of the input, a column for each unit"
+            )
+        last_output = checks.numbers(row.name, "last_output", last_output, dtype)
     arrays = {
         "mask": checks.mask(row.name, mask, B, T),
         "reset": checks.mask(row.name, reset, B, T, "reset"),
@@ -90,8 +102,8 @@ def run(
         weights,
         xs,
         state,
-        go_backwards=bool(go_backwards),
-        zero_output_for_mask=bool(zero_output_for_mask),
+        go_backwards=checks.flag(row.name, "go_backwards", go_backwards),
+        zero_output_for_mask=checks.flag(row.name, "zero_output_for_mask", zero_output_for_mask),
         **arrays,
     )
 
@@ -117,4 +129,5 @@ def trace(
     row, weights, xs, state, arrays = _checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, None
     )
-    return reference.trace(row, weights, xs, state, go_backwards=bool(go_backwards), **arrays)
+    backwards = checks.flag(row.name, "go_backwards", go_backwards)
+    return reference.trace(row, weights, xs, state, go_backwards=backwards, **arrays)

@@ -8,6 +8,7 @@ import numpy as np
 from refrnn import checks
 from refrnn.gates import Array
 from refrnn.layers import LAYERS, Layer, Recurrent
+from refrnn.layers.base import deserialize
 from refrnn.layers.recurrent import Memory
 
 
@@ -193,7 +194,13 @@ class Model:
 
         Raises ValueError if their number or a shape is wrong, before any is written.
         """
-        new, mine = [np.asarray(w) for w in weights], self.weights
+        unbuilt = [layer.who for layer in self.layers if not layer.built]
+        if unbuilt:
+            raise ValueError(
+                f"{self.who}: {unbuilt[0]} is not built, expected a call before set_weights,"
+                " because the shapes of its weights follow from its input"
+            )
+        new, mine = [checks.array(self.who, "a weight", w) for w in weights], self.weights
         if len(new) != len(mine):
             raise ValueError(f"{self.who}: set_weights got {len(new)} arrays, expected {len(mine)}")
         names = [f"{layer.who}: {name}" for layer in self.layers for name in layer.weight_names]
@@ -225,6 +232,8 @@ class Sequential(Model):
     def __init__(
         self, layers: Sequence[Layer], name: str = "sequential", shape: Any = None
     ) -> None:
+        if not isinstance(layers, list | tuple):
+            raise ValueError(f"Sequential: layers is {layers!r}, expected a list of refrnn layers")
         nodes: list[Node] = []
         previous = Ref("input", 0, 0)
         for k, layer in enumerate(layers):
@@ -233,6 +242,11 @@ class Sequential(Model):
             if any(layer.name == node.layer.name for node in nodes):
                 raise ValueError(
                     f"Sequential: two layers are called {layer.name!r}, expected unique names"
+                )
+            if isinstance(layer, Recurrent) and layer.return_state and k < len(layers) - 1:
+                raise ValueError(
+                    f"Sequential: {layer.who} has return_state=True, expected that of the last"
+                    " layer only, because the next one takes a single array"
                 )
             nodes.append(Node(layer, 0, (previous,), {}))
             previous = Ref(layer.name, 0, 0)
@@ -257,7 +271,7 @@ def from_config(kind: str, config: dict[str, Any]) -> Model:
         entries = [e for e in config["layers"] if e["class_name"] != "InputLayer"]
         shapes = [e["config"] for e in config["layers"] if e["class_name"] == "InputLayer"]
         shape = tuple(shapes[0]["batch_shape"]) if shapes else None
-        return Sequential([_layer(entry) for entry in entries], config["name"], shape)
+        return Sequential([deserialize(entry, LAYERS) for entry in entries], config["name"], shape)
     inputs = [
         Input(e["config"]["name"], tuple(e["config"]["batch_shape"]), e["config"]["dtype"])
         for e in config["layers"]
@@ -268,7 +282,7 @@ def from_config(kind: str, config: dict[str, Any]) -> Model:
     waiting, layers = [], []
     for entry in config["layers"]:
         if entry["class_name"] != "InputLayer":
-            layer = _layer(entry)
+            layer = deserialize(entry, LAYERS)
             layers.append(layer)
             for call, node in enumerate(entry["inbound_nodes"]):
                 args, kwargs = _tensors(node["args"]), _tensors(node["kwargs"])
@@ -307,17 +321,6 @@ def _sorted(waiting: list[Node], inputs: list[Input]) -> list[Node]:
     return nodes
 
 
-def _layer(entry: dict[str, Any]) -> Layer:
-    kind = entry["class_name"]
-    if kind not in LAYERS:
-        name = entry.get("config", {}).get("name", entry.get("name"))
-        raise ValueError(
-            f"layer {name!r} is a {kind}, which refrnn does not have; expected one of"
-            f" {', '.join(LAYERS)}"
-        )
-    return LAYERS[kind].from_config(entry["config"])
-
-
 def _keras_refs(structure: Any) -> Any:
     """Keras's [layer, call, tensor] lists, at any depth of lists and dictionaries, as Refs."""
     if isinstance(structure, dict):
@@ -346,16 +349,16 @@ def from_keras(source: Any) -> Layer | Model:
     Keras itself is not imported. Raises ValueError, by name, for a layer that refrnn does not have
     and for weights that are not finite; TypeError for what is not a Keras 3 object.
     """
-    modules = {kind.__module__.partition(".")[0] for kind in type(source).__mro__}
-    if "keras" not in modules or not hasattr(source, "get_config"):
+    parents = {f"{k.__module__.partition('.')[0]}.{k.__name__}" for k in type(source).__mro__}
+    if "keras.Layer" not in parents:
         raise TypeError(
             f"from_keras: {source!r} is a {type(source).__module__}.{type(source).__name__},"
             " expected a layer or model of Keras 3"
         )
     kind = type(source).__name__
-    names = {parent.__name__ for parent in type(source).__mro__}
-    if "Model" not in names:
-        layer = _layer({"class_name": kind, "config": source.get_config()})
+    if "keras.Model" not in parents:
+        entry = {"class_name": kind, "module": type(source).__module__}
+        layer = deserialize({**entry, "config": source.get_config()}, LAYERS)
         _copy_weights(source, layer)
         return layer
     if kind not in ("Sequential", "Functional"):

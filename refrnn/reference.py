@@ -20,7 +20,7 @@ from refrnn.cells import AnyGates, AnyState, Cell, Weights
 from refrnn.gates import Array
 
 # Infinities and NaNs go through, as in TensorFlow, without a warning from NumPy.
-QUIET = partial(np.errstate, over="ignore", invalid="ignore")
+QUIET = partial(np.errstate, over="ignore", invalid="ignore", divide="ignore")
 
 
 def steps(

@@ -51,6 +51,7 @@ class Layer:
     ARGUMENTS: ClassVar[dict[str, Any]] = {}  # by position or name
     KEYWORDS: ClassVar[dict[str, Any]] = {"name": None, "dtype": None, "trainable": True}
     NOT_IN_CONFIG: ClassVar[frozenset[str]] = frozenset()
+    KEEPS_WIDTH: ClassVar[bool] = False  # whether an activation must leave the width as it is
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -71,7 +72,7 @@ class Layer:
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise ValueError(f"{kind}: name is {name!r}, expected a string without '/'")
         self.name: str = name if name is not None else unique_name(kind)
-        self.trainable = bool(given.pop("trainable"))
+        self.trainable = checks.flag(self.who, "trainable", given.pop("trainable"))
         self.dtype = checks.dtype(self.who, given.pop("dtype"))
         self.built = False
         self._weight_names: list[str] = []
@@ -112,38 +113,22 @@ class Layer:
 
     def _convert(self, argument: str, value: Any) -> Any:
         """A constructor argument as the attribute it becomes, or ValueError."""
+        who = self.who
         if argument == "units":
-            return checks.count(self.who, "units", value)
+            return checks.count(who, argument, value)
         if argument.endswith("activation"):
-            return self._activation(argument, value)
+            return checks.activation(who, argument, value, self.KEEPS_WIDTH)
         if argument.endswith("initializer"):
-            return initializers.get(self.who, value)
+            return initializers.get(f"{who}: {argument}", value)
         if argument.endswith(("regularizer", "constraint")):
-            return _for_training(self.who, argument, value)
+            return _for_training(who, argument, value)
+        if argument in ("dropout", "recurrent_dropout"):
+            return checks.rate(who, argument, value)
+        if argument == "implementation" and value not in (0, 1, 2):
+            raise ValueError(f"{who}: {argument} is {value!r}, expected 1 or 2")
         if isinstance((self.ARGUMENTS | self.KEYWORDS)[argument], bool):
-            if not isinstance(value, bool | np.bool_ | int):
-                raise ValueError(f"{self.who}: {argument} is {value!r}, expected True or False")
-            return bool(value)
+            return checks.flag(who, argument, value)
         return value
-
-    def _activation(self, argument: str, value: Any) -> activations.Activation:
-        if isinstance(value, dict):
-            raise ValueError(
-                f"{self.who}: {argument} is stored as {value.get('class_name')!r}"
-                f" {value.get('config')!r}, expected the name of an activation, because code from a"
-                " config is never run; pass the function itself to the layer"
-            )
-        try:
-            found = activations.get(value)
-        except ValueError as error:
-            raise ValueError(f"{self.who}: {argument}: {error}") from None
-        if found.kind == "parametric":
-            raise ValueError(
-                f"{self.who}: {argument} {found.name!r} needs further arguments (threshold,"
-                " default_value), expected an activation of one argument; pass a function, such as"
-                " lambda x: activations.threshold(x, threshold=0.5, default_value=0.0)"
-            )
-        return found
 
     # --- weights ---
 
@@ -192,32 +177,41 @@ class Layer:
 
         Raises ValueError if their number or a shape is wrong, before any is written.
         """
-        new = [np.asarray(w) for w in weights]
-        if not self.built:
-            self._build_for(new)
-        mine, names = self.weights, self.weight_names
-        if len(new) != len(mine):
+        new = [checks.array(self.who, f"weight {k}", w) for k, w in enumerate(weights)]
+        if self.built:
+            shapes = {n: a.shape for n, a in zip(self.weight_names, self.weights, strict=True)}
+        else:
+            shapes = self.weight_shapes(len(new[0]) if new and new[0].ndim else 0)
+        if len(new) != len(shapes):
             raise ValueError(
-                f"{self.who}: set_weights got {len(new)} arrays, expected {len(mine)}:"
-                f" {', '.join(names) or 'none'}"
+                f"{self.who}: set_weights got {len(new)} arrays, expected {len(shapes)}:"
+                f" {', '.join(shapes) or 'none'}"
             )
-        ready = []
-        for name, array, value in zip(names, mine, new, strict=True):
-            if value.shape != array.shape:
+        for (name, shape), value in zip(shapes.items(), new, strict=True):
+            if value.shape != shape:
+                why = "it was built with" if self.built else "that goes with the rows of the kernel"
                 raise ValueError(
-                    f"{self.who}: {name} has shape {value.shape}, expected {array.shape}, the shape"
-                    " it was built with"
+                    f"{self.who}: {name} has shape {value.shape}, expected {shape}, the shape {why}"
                 )
-            ready.append(checks.numbers(self.who, name, value, array.dtype))
-        for array, value in zip(mine, ready, strict=True):
+        ready = [
+            checks.numbers(self.who, name, value, self.weight_dtype)
+            for name, value in zip(shapes, new, strict=True)
+        ]
+        if not self.built:
+            self.build((None, len(new[0])))
+        for array, value in zip(self.weights, ready, strict=True):
             array.flags.writeable = True
             array[...] = value
             array.flags.writeable = False
 
-    def _build_for(self, weights: list[Array]) -> None:
-        """Build for the shapes of `weights`, the kernel first: its rows are the input features."""
-        if weights and weights[0].ndim == 2:
-            self.build((None, len(weights[0])))
+    @property
+    def weight_dtype(self) -> np.dtype[Any]:
+        """The dtype of the weights."""
+        return self.dtype
+
+    def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        """The weights of a layer for `features` input features, by name, before it is built."""
+        return {}
 
     def count_params(self) -> int:
         return sum(array.size for array in self.weights)
@@ -271,6 +265,22 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def deserialize(entry: dict[str, Any], kinds: dict[str, type[Layer]]) -> Layer:
+    """A new layer from what Keras writes for one: class_name and config. Nothing in it is run.
+
+    Raises ValueError, by name, for a layer that is not one of `kinds`, the caller's own included.
+    """
+    kind, module = entry["class_name"], entry.get("module") or "keras"
+    if kind not in kinds or module.partition(".")[0] != "keras":
+        name = entry.get("config", {}).get("name", entry.get("name"))
+        origin = "" if module.startswith("keras") else f" of {module}"
+        raise ValueError(
+            f"layer {name!r} is a {kind}{origin}, which refrnn does not have; expected one of"
+            f" {', '.join(kinds)}"
+        )
+    return kinds[kind].from_config(entry["config"])
 
 
 def _for_training(who: str, argument: str, value: Any) -> Any:

@@ -39,30 +39,14 @@ class RecurrentCell(Layer):
     Regularizers and constraints are kept for the config: they act in training only.
     """
 
+    kernel: Array
     units: int
     activation: Any
     use_bias: bool
     dropout: float
     recurrent_dropout: float
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name in ("activation", "recurrent_activation"):
-            found = getattr(self, name, None)
-            if found is not None and found.kind == "halves":
-                raise ValueError(
-                    f"{self.who}: {name} {found.name!r} halves the width, expected one that keeps"
-                    f" it, because each gate must stay {self.units} wide"
-                )
-
-    def _convert(self, argument: str, value: Any) -> Any:
-        if argument in _RATES:
-            if isinstance(value, bool) or not isinstance(value, int | float | np.floating):
-                raise ValueError(f"{self.who}: {argument} is {value!r}, expected a number")
-            return min(1.0, max(0.0, float(value)))  # clamped to [0, 1], as in Keras
-        if argument in IMPLEMENTATION and not isinstance(value, int):
-            raise ValueError(f"{self.who}: {argument} is {value!r}, expected 1 or 2")
-        return super()._convert(argument, value)
+    KEEPS_WIDTH = True
 
     @property
     def math(self) -> Cell:
@@ -78,18 +62,24 @@ class RecurrentCell(Layer):
     def output_size(self) -> int:
         return self.units
 
+    def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        names = Weights._fields if self.use_bias else Weights._fields[:2]
+        return dict(zip(names, self.math.shapes(features, self.units), strict=False))
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         features = checks.features(self.who, input_shape)
-        kernel, recurrent, bias = self.math.shapes(features, self.units)
-        self.kernel = self.add_weight(kernel, vars(self)["kernel_initializer"], name="kernel")
-        self.recurrent_kernel = self.add_weight(
-            recurrent, vars(self)["recurrent_initializer"], name="recurrent_kernel"
+        if self.built:
+            checks.same_features(self.who, features, self.kernel)
+            return
+        own, shapes = vars(self), self.weight_shapes(features)
+        draws = own["kernel_initializer"], own["recurrent_initializer"], self._draw_bias
+        self.kernel, self.recurrent_kernel, *bias = (
+            self.add_weight(shape, draw, name=name)
+            for (name, shape), draw in zip(shapes.items(), draws, strict=False)
         )
-        self.bias = self.add_weight(bias, self._draw_bias, name="bias") if self.use_bias else None
-        zeros = np.zeros(bias, self.dtype)
-        self.arrays = Weights(
-            self.kernel, self.recurrent_kernel, zeros if self.bias is None else self.bias
-        )
+        self.bias = bias[0] if bias else None
+        zeros = np.zeros(self.math.shapes(features, self.units)[2], self.dtype)
+        self.arrays = Weights(self.kernel, self.recurrent_kernel, *(bias or [zeros]))
         self.built = True
 
     def _draw_bias(self, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -101,19 +91,19 @@ class RecurrentCell(Layer):
         return list(self.math.zeros(int(batch_size), self.units, self.dtype))
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Array, list[Array]]:
-        inputs = np.asarray(inputs)
-        if inputs.ndim != 2:
+        x = checks.numbers(self.who, "the input", inputs, self.dtype)
+        features = len(self.kernel) if self.built else None
+        if x.ndim != 2 or features not in (None, x.shape[1]):
             raise ValueError(
-                f"{self.who}: the input has shape {inputs.shape}, expected (batch, features),"
-                " because a cell takes one time step"
+                f"{self.who}: the input has shape {x.shape}, expected (batch,"
+                f" {features or 'features'}), because a cell takes one time step"
             )
-        if not self.built:
-            self.build(inputs.shape)
         self.check_training(training)
-        sequence = checks.sequence(self.who, inputs[:, None], len(self.kernel), self.dtype)
-        state = checks.state(self.math, self.who, states, len(inputs), self.units, self.dtype)
+        state = checks.state(self.math, self.who, states, len(x), self.units, self.dtype)
+        if not self.built:
+            self.build(x.shape)
         with QUIET():
-            after, _ = self.math.step(self.math, self.arrays, state, sequence[:, 0])
+            after, _ = self.math.step(self.math, self.arrays, state, x)
         return after.h, list(after)
 
     def check_training(self, training: Any) -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from refrnn import checks
 from refrnn.cells import dot
 from refrnn.gates import Array
@@ -35,6 +33,7 @@ class Dense(Layer):
     }
     NOT_IN_CONFIG: ClassVar = frozenset({"lora_rank", "lora_alpha", "quantization_config"})
 
+    kernel: Array
     units: int
     activation: Any
     use_bias: bool
@@ -45,35 +44,46 @@ class Dense(Layer):
                 f"{self.who}: {argument} is {value!r}, expected None, because refrnn has neither"
                 " low-rank adapters nor quantised kernels"
             )
+        if argument == "activation":
+            found = checks.activation(self.who, argument, value, keeps_width=False)
+            if found.kind == "halves" and self.units % 2:
+                raise ValueError(
+                    f"{self.who}: activation {found.name!r} splits {self.units} units in two,"
+                    " expected an even number of units"
+                )
         return super()._convert(argument, value)
 
+    def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {"kernel": (features, self.units)}
+        return {**shapes, "bias": (self.units,)} if self.use_bias else shapes
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        own = vars(self)
         features = checks.features(self.who, input_shape)
-        self.kernel = self.add_weight(
-            (features, self.units), own["kernel_initializer"], name="kernel"
+        if self.built:
+            checks.same_features(self.who, features, self.kernel)
+            return
+        own, shapes = vars(self), self.weight_shapes(features)
+        draws = own["kernel_initializer"], own["bias_initializer"]
+        self.kernel, *bias = (
+            self.add_weight(shape, draw, name=name)
+            for (name, shape), draw in zip(shapes.items(), draws, strict=False)
         )
-        self.bias = (
-            self.add_weight((self.units,), own["bias_initializer"], name="bias")
-            if self.use_bias
-            else None
-        )
+        self.bias = bias[0] if bias else None
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Array:
-        array = np.asarray(inputs)
-        if array.ndim < 2:
+        x = checks.numbers(self.who, "the input", inputs, self.dtype)
+        if x.ndim < 2:
             raise ValueError(
-                f"{self.who}: the input has shape {array.shape}, expected (batch, ..., features)"
+                f"{self.who}: the input has shape {x.shape}, expected (batch, ..., features)"
+            )
+        if self.built and x.shape[-1] != len(self.kernel):
+            raise ValueError(
+                f"{self.who}: the input has shape {x.shape}, expected (..., {len(self.kernel)}),"
+                " because the kernel has a row for each feature"
             )
         if not self.built:
-            self.build(array.shape)
-        if array.shape[-1] != len(self.kernel):
-            raise ValueError(
-                f"{self.who}: the input has shape {array.shape}, expected"
-                f" (..., {len(self.kernel)}), because the kernel has a row for each feature"
-            )
-        x = checks.numbers(self.who, "the input", array, self.dtype)
+            self.build(x.shape)
         with QUIET():
             y = dot(x, self.kernel)
             if self.bias is not None:

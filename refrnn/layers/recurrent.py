@@ -60,6 +60,7 @@ class Recurrent(Layer):
     CELL: ClassVar[type[RecurrentCell]]
     KEYWORDS: ClassVar = {**Layer.KEYWORDS, "zero_output_for_mask": False, "engine": "auto"}
     NOT_IN_CONFIG: ClassVar = frozenset({"use_cudnn", "engine", "implementation"})
+    KEEPS_WIDTH = True
 
     units: int
     return_sequences: bool
@@ -75,7 +76,6 @@ class Recurrent(Layer):
         own = vars(self)
         settings = {name: own[name] for name in self.CELL.ARGUMENTS}
         self.cell = self.CELL(**settings, dtype=self.dtype, name=f"{self.name}_cell")
-        own.update({name: vars(self.cell)[name] for name in settings})
         self._carried: AnyState | None = None
 
     def _convert(self, argument: str, value: Any) -> Any:
@@ -92,8 +92,7 @@ class Recurrent(Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the weights for `input_shape` (B, T, F); a second time, forget the carried state."""
-        if not self.cell.built:
-            self.cell.build(input_shape)
+        self.cell.build(input_shape)
         self.built = True
         rows = input_shape[0]
         self._carried = self._state(None, rows) if self.stateful and rows is not None else None
@@ -106,6 +105,9 @@ class Recurrent(Layer):
     @property
     def weight_names(self) -> list[str]:
         return self.cell.weight_names
+
+    def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        return self.cell.weight_shapes(features)
 
     # --- the carried state ---
 

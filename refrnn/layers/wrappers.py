@@ -1,12 +1,14 @@
 """TimeDistributed: one layer at every time step, as `keras.layers.TimeDistributed`."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers.base import REQUIRED, Layer
+from refrnn.layers.base import REQUIRED, Layer, deserialize
+from refrnn.layers.cells import RecurrentCell
 from refrnn.layers.dense import Dense
 from refrnn.layers.recurrent import GRU, LSTM, Recurrent, SimpleRNN
 
@@ -27,9 +29,9 @@ class TimeDistributed(Layer):
     def _convert(self, argument: str, value: Any) -> Any:
         if argument != "layer":
             return super()._convert(argument, value)
-        if isinstance(value, dict) and value.get("class_name") in INNER:
-            value = INNER[value["class_name"]].from_config(value["config"])
-        if not isinstance(value, Layer):
+        if isinstance(value, dict) and "class_name" in value:
+            value = deserialize(value, INNER)
+        if not isinstance(value, Layer) or isinstance(value, RecurrentCell):
             raise ValueError(
                 f"{self.who}: layer is {value!r}, expected a refrnn layer, such as layers.Dense(3)"
             )
@@ -46,8 +48,7 @@ class TimeDistributed(Layer):
             raise ValueError(
                 f"{self.who}: built for shape {tuple(input_shape)}, expected (batch, time, ...)"
             )
-        if not self.layer.built:
-            self.layer.build((None, *input_shape[2:]))
+        self.layer.build((None, *input_shape[2:]))
         self.built = True
 
     @property
@@ -58,15 +59,29 @@ class TimeDistributed(Layer):
     def weight_names(self) -> list[str]:
         return self.layer.weight_names
 
-    def _build_for(self, weights: list[Array]) -> None:
-        self.layer._build_for(weights)
+    @property
+    def weight_dtype(self) -> np.dtype[Any]:
+        return self.layer.weight_dtype
+
+    def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
+        return self.layer.weight_shapes(features)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """As the inner layer's `set_weights`."""
+        self.layer.set_weights(weights)
         self.built = self.layer.built
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Array:
-        array = np.asarray(inputs)
+        array = checks.numbers(self.who, "the input", inputs, self.dtype)
         if array.ndim < 3:
             raise ValueError(
                 f"{self.who}: the input has shape {array.shape}, expected (batch, time, ...)"
+            )
+        features = len(self.weights[0]) if self.weights else array.shape[-1]
+        if array.shape[-1] != features:
+            raise ValueError(
+                f"{self.who}: the input has shape {array.shape}, expected (..., {features}),"
+                f" because {self.layer.who} was built for {features} features"
             )
         if not self.built:
             self.build(array.shape)
