@@ -129,7 +129,7 @@ def test_a_command_that_is_not_there_is_an_error_of_usage(
     [
         (["missing.keras"], "missing.keras: no such file, expected a .keras or .h5 model"),
         ([__file__], "test_cli.py: expected a file ending in .keras or .h5"),
-        ([Path(__file__).parent], "parity_tests: no such file"),
+        ([Path(__file__).parent], "parity_tests: a folder"),
         (["--input", "x.npy"], "--input x.npy: expected with a MODEL, whose input it is"),
         (["--json", "no/such/folder/r.json"], "no such folder no/such/folder"),
         (["--chunks", "nonsense"], "--chunks nonsense: expected all, whole, or lengths such as 7"),
@@ -315,7 +315,7 @@ def test_an_input_that_is_not_there_is_refused(
     verify: Callable[..., Ran], lstm: Path, tmp_path: Path
 ) -> None:
     for path in (tmp_path / "x.npy", tmp_path):
-        assert f"--input {path}: cannot be read" in verify(lstm, "--input", path).message
+        assert f"--input {path}: no such file" in verify(lstm, "--input", path).message
 
 
 def test_a_pickled_array_in_an_archive_is_refused(

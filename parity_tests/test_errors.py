@@ -69,6 +69,7 @@ WIDTHS = f" for {F} features (rows of kernel) and {H} units (rows of recurrent_k
 NUMBERS = ", expected real numbers, because they are computed with in float64"
 KNOWN_CELLS = ", expected one of 'simple', 'gru', 'gru_reset_before', 'lstm'"
 FUNCTION = "is another function"
+NOT_ONE = "is not an array of one shape: "
 
 RUN = {
     "unknown cell": (lambda: refrnn.run("lsm", W, X), ValueError, f"cell is 'lsm'{KNOWN_CELLS}"),
@@ -147,15 +148,51 @@ RUN = {
     "no engine": (lambda: run(engine=None), ValueError, "lstm: engine is None, expected one of"),
     "activation": (
         lambda: run(activation="tahn"), ValueError,
-        "activation 'tahn' is not known (did you mean 'tanh'?); expected one of celu,"),
+        "lstm: activation 'tahn' is not known (did you mean 'tanh'?); expected one of celu,"),
     "recurrent activation": (
         lambda: run(recurrent_activation="sigmoit"), ValueError,
-        "activation 'sigmoit' is not known (did you mean 'sigmoid'?); expected one of celu,"),
+        "lstm: recurrent_activation 'sigmoit' is not known (did you mean 'sigmoid'?);"),
     "activation of another type": (
         lambda: run(activation=3), ValueError,
-        "activation 3 is a int, expected a name, None for linear, or a function of one array"),
+        "lstm: activation 3 is a int, expected a name, None for linear, or a function of one"
+        " array"),
     "last output to broadcast": (
-        lambda: run(last_output=S[:1], mask=M), ValueError, "lstm: "),
+        lambda: run(last_output=S[:1], mask=M), ValueError,
+        "lstm: last_output has shape (1, 2), expected (4, 2): a row for each row of the input, a"
+        " column for each unit"),
+    "glu, which two units would broadcast": (
+        lambda: run(activation="glu"), ValueError,
+        "lstm: activation 'glu' halves the width, expected one that keeps it, because each gate"
+        " must stay as wide as the state"),
+    "threshold": (
+        lambda: run(recurrent_activation="threshold"), ValueError,
+        "lstm: recurrent_activation 'threshold' needs further arguments (threshold,"
+        " default_value), expected an activation of one argument; pass a function,"),
+    "recurrent activation without gates": (
+        lambda: run("simple", recurrent_activation="sigmoid"), ValueError,
+        "simple: recurrent_activation is 'sigmoid', expected None, because a SimpleRNN has no"
+        " gates"),
+    "function of another shape": (
+        lambda: run(activation=lambda a: a[:1]), ValueError,
+        "lstm: activation '<lambda>' turns shape "),
+    **{
+        f"{flag} of text": (
+            lambda flag=flag: run(**{flag: "no"}), ValueError,
+            f"lstm: {flag} is 'no', expected True or False")
+        for flag in ("go_backwards", "zero_output_for_mask")
+    },
+    "ragged input": (
+        lambda: run(xs=RAGGED), ValueError, f"lstm: the input {NOT_ONE}"),
+    "ragged input of a layer": (
+        lambda: LSTM(2, name="a")(RAGGED), ValueError, f"LSTM 'a': the input {NOT_ONE}"),
+    "ragged state": (
+        lambda: run("gru", X, [RAGGED]), ValueError, f"gru: state h {NOT_ONE}"),
+    "no weights": (
+        lambda: refrnn.run("lstm", None, X), ValueError,
+        "lstm: the weights are None, expected 3: kernel, recurrent_kernel, bias"),
+    "no kernel": (
+        lambda: run(w=(None, *W[1:])), ValueError,
+        "lstm: kernel is None, expected an array; only bias may be None"),
     "trace, cell": (
         lambda: refrnn.trace("lsm", W, X), ValueError, f"cell is 'lsm'{KNOWN_CELLS}"),
     "trace, input": (
@@ -355,24 +392,24 @@ def test_an_unknown_argument_is_refused_with_the_known_ones(kind, name):
 def test_a_flag_is_true_or_false(kind, value):
     flags = [name for name, default in kind.ARGUMENTS.items() if isinstance(default, bool)]
     assert {"return_sequences", "return_state", "go_backwards", "stateful", "use_bias"} < set(flags)
-    for name in [*flags, "zero_output_for_mask"]:
+    for name in [*flags, "zero_output_for_mask", "trainable"]:
         text = f"{kind.__name__} 'a': {name} is {value!r}, expected True or False"
         assert_refused(lambda n=name: kind(2, name="a", **{n: value}), ValueError, text)
 
 
-@kinds(*CELL_KINDS)
+@kinds(*RECURRENT, *CELL_KINDS)
 @pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
-@pytest.mark.parametrize("value", ["0.5", None, True, [0.5]], ids=repr)
+@pytest.mark.parametrize("value", ["0.5", None, True, [0.5], float("nan")], ids=repr)
 def test_a_rate_is_a_number(kind, rate, value):
-    text = f"{kind.__name__} 'a': {rate} is {value!r}, expected a number"
+    text = f"{kind.__name__} 'a': {rate} is {value!r}, expected a number from 0 to 1"
     assert_refused(lambda: kind(2, name="a", **{rate: value}), ValueError, text)
 
 
-@kinds(*RECURRENT)
-@pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
-def test_a_layer_refuses_a_rate_that_is_no_number(kind, rate):
-    with pytest.raises(ValueError, match=f"'a.*: {rate} is '0.5', expected a number"):
-        kind(2, name="a", **{rate: "0.5"})
+@kinds(LSTM, GRU, LSTMCell, GRUCell)
+@pytest.mark.parametrize("value", ["x", None, 3], ids=repr)
+def test_an_implementation_is_1_or_2(kind, value):
+    text = f"{kind.__name__} 'a': implementation is {value!r}, expected 1 or 2"
+    assert_refused(lambda: kind(2, name="a", implementation=value), ValueError, text)
 
 
 @kinds(*WITH_UNITS)
@@ -407,8 +444,8 @@ def test_bfloat16_asks_for_its_package(monkeypatch):
 NOT_ALONE = "needs further arguments (threshold, default_value), expected an activation of one"
 CONFIG_CODE = {"class_name": "function", "config": "mine"}
 ACTIVATION_VALUES = {
-    "misspelt": ("tahn", "activation 'tahn' is not known (did you mean 'tanh'?); expected one of"),
-    "a number": (3, "activation 3 is a int, expected a name, None for linear, or a function of"),
+    "misspelt": ("tahn", "'tahn' is not known (did you mean 'tanh'?); expected one of celu, elu,"),
+    "a number": (3, "3 is a int, expected a name, None for linear, or a function of one array"),
     "threshold": ("threshold", f"'threshold' {NOT_ALONE}"),
     "code": (
         CONFIG_CODE,
@@ -427,7 +464,7 @@ def test_an_activation_is_a_name_or_a_function(kind, argument, case):
             kind(2, **{argument: "tanh"})
         return
     value, words = ACTIVATION_VALUES[case]
-    with pytest.raises(ValueError, match=f"^{kind.__name__} 'a': {argument}:? {re.escape(words)}"):
+    with pytest.raises(ValueError, match=f"^{kind.__name__} 'a': {argument} {re.escape(words)}"):
         kind(2, name="a", **{argument: value})
 
 
@@ -438,19 +475,18 @@ def test_glu_has_no_place_in_a_cell(kind, argument, value):
     if argument not in kind.ARGUMENTS:
         return
     text = (
-        f": {argument} 'glu' halves the width, expected one that keeps it,"
-        " because each gate must stay 2 wide"
+        f"{kind.__name__} 'a': {argument} 'glu' halves the width, expected one that keeps it,"
+        " because each gate must stay as wide as the state"
     )
-    with pytest.raises(ValueError, match=f"{kind.__name__}.* 'a.*{re.escape(text)}$"):
-        kind(2, name="a", **{argument: value})
+    assert_refused(lambda: kind(2, name="a", **{argument: value}), ValueError, text)
 
 
 @kinds(LSTM, GRU, LSTMCell, GRUCell, SimpleRNN, SimpleRNNCell)
 @pytest.mark.parametrize("argument", ["kernel", "recurrent", "bias"])
 def test_an_initializer_is_known(kind, argument):
-    words = f"^{kind.__name__} 'a': .*initializer:? 'he' is not known; expected one of zeros,"
-    with pytest.raises(ValueError, match=words):
-        kind(2, name="a", **{f"{argument}_initializer": "he"})
+    name = f"{argument}_initializer"
+    text = f"{kind.__name__} 'a': {name}: initializer 'he' is not known; expected one of zeros,"
+    assert_refused(lambda: kind(2, name="a", **{name: "he"}), ValueError, text)
 
 
 @kinds(LSTM, GRU, SimpleRNN, Dense)
@@ -479,9 +515,6 @@ CONSTRUCTORS = {
     "engine": (
         lambda: GRU(2, name="a", engine="numba"), ValueError,
         "GRU 'a': engine is 'numba', expected one of auto, numpy"),
-    "implementation": (
-        lambda: GRUCell(2, name="a", implementation="x"), ValueError,
-        "GRUCell 'a': implementation is 'x', expected 1 or 2"),
     "an argument twice": (
         lambda: LSTM(3, units=2), ValueError, "LSTM: argument 'units' is given twice"),
     "too many arguments": (
@@ -506,8 +539,24 @@ CONSTRUCTORS = {
             lambda value=value: TimeDistributed(value, name="a"), ValueError,
             f"TimeDistributed 'a': layer is {value!r}, expected a refrnn layer, such as"
             " layers.Dense(3)")
-        for value in (3, None, "Dense", Dense, {"class_name": "Conv1D", "config": {}})
+        for value in (3, None, "Dense", Dense)
     },
+    "TimeDistributed of another layer's config": (
+        lambda: TimeDistributed({"class_name": "Conv1D", "config": {"name": "in"}}), ValueError,
+        "layer 'in' is a Conv1D, which refrnn does not have; expected one of Dense,"),
+    "TimeDistributed of a cell": (
+        lambda: TimeDistributed(LSTMCell(2, name="c"), name="a"), ValueError,
+        "TimeDistributed 'a': layer is <LSTMCell 'c'>, expected"),
+    "glu of an odd width": (
+        lambda: Dense(3, name="a", activation="glu"), ValueError,
+        "Dense 'a': activation 'glu' splits 3 units in two, expected an even number of units"),
+    "Sequential of a layer, not a list": (
+        lambda: refrnn.Sequential(Dense(2, name="a")), ValueError,
+        "Sequential: layers is <Dense 'a'>, expected a list of refrnn layers"),
+    "Sequential with a state in the middle": (
+        lambda: refrnn.Sequential([GRU(2, return_state=True, name="a"), Dense(2)]), ValueError,
+        "Sequential: GRU 'a' has return_state=True, expected that of the last layer only, because"
+        " the next one takes a single array"),
     "TimeDistributed of nothing": (
         TimeDistributed, ValueError, "TimeDistributed: argument 'layer' is missing"),
     "TimeDistributed of a stateful layer": (
@@ -596,10 +645,11 @@ def test_a_cell_refuses_another_number_of_features(kind):
     cell = kind(H, name="a")
     states = [S] * len(cell.math.State._fields)
     cell(X[:, 0], states)
-    with pytest.raises(
-        ValueError, match=rf"^{kind.__name__} 'a': the input .*expected \(batch, .*3\)"
-    ):
-        cell(X[:, 0, :2], states)
+    text = (
+        f"{kind.__name__} 'a': the input has shape (4, 2), expected (batch, 3), because a cell"
+        " takes one time step"
+    )
+    assert_refused(lambda: cell(X[:, 0, :2], states), ValueError, text)
 
 
 @kinds(LSTM, GRU, SimpleRNN, LSTMCell, GRUCell, SimpleRNNCell)
@@ -618,6 +668,11 @@ def test_training_is_refused_where_dropout_would_act(kind, rate):
         layer(*given, training=True)
 
 
+def test_dense_names_the_shape_of_a_number():
+    text = "Dense 'a': the input has shape (), expected (batch, ..., features)"
+    assert_refused(lambda: Dense(2, name="a")(3.0), ValueError, text)
+
+
 def test_training_is_allowed_where_nothing_would_be_dropped():
     layer = LSTM(H)
     np.testing.assert_array_equal(layer(X, training=True), layer(X))
@@ -633,8 +688,6 @@ CALLS = {
     "Dense, one dimension": (
         lambda: Dense(2, name="a")(X[0, 0]), ValueError,
         "Dense 'a': the input has shape (3,), expected (batch, ..., features)"),
-    "Dense, a number": (
-        lambda: Dense(2, name="a")(3.0), ValueError, "Dense 'a': the input has shape (), expected"),
     "Dense, features": (
         lambda: called(Dense(2, name="a"), X)(X[..., :2]), ValueError,
         "Dense 'a': the input has shape (4, 5, 2), expected (..., 3), because the kernel has a row"
@@ -656,6 +709,10 @@ CALLS = {
     "glu of an odd width": (
         lambda: activations.glu(np.zeros((2, 3))), ValueError,
         "glu: the last axis has length 3, expected an even one, because"),
+    "TimeDistributed, features": (
+        lambda: called(TimeDistributed(Dense(2, name="in"), name="a"), X)(X[..., :2]), ValueError,
+        "TimeDistributed 'a': the input has shape (4, 5, 2), expected (..., 3), because Dense 'in'"
+        " was built for 3 features"),
     "TimeDistributed, two dimensions": (
         lambda: TimeDistributed(Dense(2), name="a")(X[0]), ValueError,
         "TimeDistributed 'a': the input has shape (5, 3), expected (batch, time, ...)"),
@@ -837,6 +894,10 @@ def test_a_model_refuses_weights_and_then_has_written_none(case):
 # --- models ------------------------------------------------------------------------------------
 
 MODELS = {
+    "weights before the first call": (
+        lambda: refrnn.Sequential([LSTM(2, name="a")], "m").set_weights(KERNELS), ValueError,
+        "model 'm': LSTM 'a' is not built, expected a call before set_weights, because the shapes"
+        " of its weights follow from its input"),
     "rank": (
         lambda: two_layers()(X[0]), ValueError,
         "model 'm': input 'input' has shape (5, 3), expected 3 dimensions: ('batch', None, 3)"),
@@ -934,8 +995,25 @@ def test_a_subclass_of_a_keras_layer_is_not_taken_for_it(tf):
     class Clipped(tf.keras.layers.LSTM):
         pass
 
-    text = f"layer 'mine' is a Clipped{HAS}"
-    assert_refused(lambda: refrnn.from_keras(Clipped(2, name="mine")), ValueError, text)
+    same_name = type("LSTM", (tf.keras.layers.LSTM,), {"call": lambda self, x: x})
+    for kind in (Clipped, same_name):
+        text = f"layer 'mine' is a {kind.__name__} of {__name__}{HAS}"
+        assert_refused(lambda k=kind: refrnn.from_keras(k(2, name="mine")), ValueError, text)
+
+
+def test_a_layer_that_is_not_here_is_named_inside_time_distributed_too(tf):
+    layers = tf.keras.layers
+    source = layers.TimeDistributed(layers.Conv1D(2, 2, name="inner"), name="a")
+    text = "layer 'inner' is a Conv1D, which refrnn does not have; expected one of Dense,"
+    assert_refused(lambda: refrnn.from_keras(source), ValueError, text)
+
+
+def test_other_objects_of_keras_are_no_layers(tf):
+    for source in (tf.keras.initializers.Zeros(), tf.keras.optimizers.SGD()):
+        with pytest.raises(
+            TypeError, match=r"^from_keras: .* expected a layer or model of Keras 3$"
+        ):
+            refrnn.from_keras(source)
 
 
 def test_a_subclassed_model_is_refused_because_it_is_code(tf):
@@ -1000,7 +1078,7 @@ def test_a_mixed_policy_and_an_adapter_of_keras_are_refused_by_name(tf):
 def test_an_object_as_activation_in_a_keras_layer_is_refused(tf):
     layers = tf.keras.layers
     source = layers.LSTM(2, name="a", activation=layers.LeakyReLU(name="leaky"))
-    text = "LSTM 'a': activation is stored as 'LeakyReLU' {'name': 'leaky',"
+    text = "LSTM 'a': activation is stored as 'LeakyReLU' \"{'name': 'leaky',"
     assert_refused(lambda: refrnn.from_keras(source), ValueError, text)
 
 
@@ -1052,6 +1130,13 @@ FIRST_CALLS = {
 }
 
 
+def test_a_refused_dtype_leaves_a_dense_layer_unbuilt():
+    layer = Dense(H)
+    with pytest.raises(TypeError, match=r"^Dense"):
+        layer(X.astype(str))
+    assert not layer.built
+
+
 @pytest.mark.parametrize("case", FIRST_CALLS)
 def test_a_refused_first_call_leaves_a_layer_unbuilt(case):
     layer = LSTM(H, dropout=0.5)
@@ -1062,14 +1147,64 @@ def test_a_refused_first_call_leaves_a_layer_unbuilt(case):
     assert layer.weights == []
 
 
-@pytest.mark.parametrize("case", ["set_weights", "build"])
-def test_a_build_without_a_width_leaves_a_layer_unbuilt(case):
-    layer = LSTM(2)
-    with pytest.raises(ValueError, match=r"expected a known number|expected \d"):
-        layer.build((None, None, None)) if case == "build" else layer.set_weights([np.ones(3)])
+@pytest.mark.parametrize("kind", [LSTM, Dense], ids=lambda kind: kind.__name__)
+def test_a_build_without_a_width_leaves_a_layer_unbuilt(kind):
+    layer = kind(2)
+    with pytest.raises(ValueError, match="expected a known number of features"):
+        layer.build((None, None, None))
     assert not layer.built
-    assert not layer.cell.built
     assert layer.weights == []
+
+
+FOR_UNBUILT = {
+    "one array": (KERNELS[2:], ValueError, f"set_weights got 1 arrays, {THREE}"),
+    "two arrays": (KERNELS[:2], ValueError, f"set_weights got 2 arrays, {THREE}"),
+    "transposed": (
+        [KERNELS[0].T, *KERNELS[1:]],
+        ValueError,
+        "kernel has shape (8, 3), expected (8, 8), the shape that goes with the rows of the kernel",
+    ),
+    "last wrong": (
+        [*KERNELS[:2], KERNELS[2][:3]],
+        ValueError,
+        "bias has shape (3,), expected (8,)",
+    ),
+    "last of text": ([*KERNELS[:2], KERNELS[2].astype(str)], TypeError, "bias has dtype <U32"),
+}
+
+
+@pytest.mark.parametrize("case", FOR_UNBUILT)
+def test_refused_weights_leave_a_layer_unbuilt(case):
+    layer = LSTM(H, name="a")
+    given, error, text = FOR_UNBUILT[case]
+    assert_refused(lambda: layer.set_weights(given), error, f"LSTM 'a': {text}")
+    assert not layer.built
+    assert layer.weights == []
+    layer.set_weights(KERNELS)  # as if nothing had happened
+    np.testing.assert_array_equal(layer.weights[0], KERNELS[0])
+
+
+@kinds(*RECURRENT, *CELL_KINDS, Dense)
+def test_building_twice_makes_the_weights_once(kind):
+    layer = kind(2)
+    shape = (None, F) if kind in CELL_KINDS else (None, None, F)
+    layer.build(shape)
+    before = layer.get_weights()
+    layer.build(shape)
+    assert len(layer.weights) == len(layer.weight_names) == len(before)
+    for old, new in zip(before, layer.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@kinds(*RECURRENT, *CELL_KINDS, Dense)
+def test_building_again_for_other_features_is_refused_and_keeps_the_weights(kind):
+    layer = kind(2, name="a")
+    layer.build((None, F) if kind in CELL_KINDS else (None, None, F))
+    before = layer.get_weights()
+    with pytest.raises(ValueError, match=r"'a.* built again for 7 features, expected 3, because"):
+        layer.build((None, 7) if kind in CELL_KINDS else (None, None, 7))
+    for old, new in zip(before, layer.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 # --- calls never write into their arguments, results are nobody else's --------------------------
@@ -1138,7 +1273,7 @@ def test_without_steps_the_state_is_returned_as_a_copy(cell):
 def test_the_memory_of_a_chunk_shares_nothing_with_what_was_given_and_returned(kind, steps):
     layer = kind(H, dtype="float64", return_sequences=True, return_state=True)
     given = [S.copy() for _ in layer.cell.math.State._fields]
-    start = layer.start(X, given)
+    start = layer.start(len(X), given)
     returned, memory = layer.advance(X[:, :steps], start)
     for kept in (*start.state, *memory.state, memory.last_output):
         assert not any(np.shares_memory(kept, a) for a in (*given, *returned))
@@ -1193,111 +1328,3 @@ def test_read_only_weights_stay_so_after_set_weights():
     layer = called(LSTM(H), X)
     layer.set_weights(KERNELS)
     assert not any(array.flags.writeable for array in layer.weights)
-
-
-# --- gaps: what is still accepted, or refused in words that do not help -------------------------
-# Each row fails today; a mended one makes its mark fail, and moves to a table above.
-
-
-def named_like_keras(keras):
-    return type("LSTM", (keras.layers.LSTM,), {"call": lambda self, x: x})(2, name="fake")
-
-
-GAPS = {
-    "run with glu, which is broadcast for two units": (
-        lambda: run(activation="glu"), "glu.*width"),
-    "run with threshold": (lambda: run(activation="threshold"), "threshold.*further arguments"),
-    "run of a SimpleRNN with a recurrent activation": (
-        lambda: run("simple", recurrent_activation="sigmoid"), "simple.*recurrent_activation"),
-    "run with a flag that is text": (
-        lambda: run(go_backwards="no"), "go_backwards is 'no', expected True or False"),
-    "run with an activation of another shape": (
-        lambda: run(activation=lambda a: a[:1]), "lstm: .*shape"),
-    "who has an unknown activation in run": (
-        lambda: run(recurrent_activation="sigmoit"), "^lstm: recurrent_activation"),
-    "last output under its own name": (
-        lambda: run(last_output=S[:1]), "^lstm: (the )?last_output "),
-    "ragged input": (lambda: run(xs=RAGGED), "^lstm: the input"),
-    "ragged input of a layer": (lambda: LSTM(2, name="a")(RAGGED), "^LSTM 'a': the input"),
-    "ragged state": (lambda: run("gru", X, [RAGGED]), "^gru: state h"),
-    "no weights": (lambda: refrnn.run("lstm", None, X), "^lstm: the weights are None"),
-    "no kernel": (lambda: run(w=(None, *W[1:])), "^lstm: kernel is None"),
-    "implementation of a layer": (
-        lambda: LSTM(2, name="a", implementation="x"), "implementation is 'x', expected 1 or 2"),
-    "implementation 3": (
-        lambda: LSTMCell(2, name="a", implementation=3), "implementation is 3, expected 1 or 2"),
-    "trainable that is text": (
-        lambda: LSTM(2, name="a", trainable="no"), "trainable is 'no', expected True or False"),
-    "rate that is NaN": (lambda: LSTMCell(2, dropout=float("nan")), "dropout is nan, expected"),
-    "who has a wrong rate in a layer": (
-        lambda: LSTM(2, name="a", dropout="x"), "^LSTM 'a': dropout"),
-    "which initializer of a layer": (
-        lambda: LSTM(2, name="a", bias_initializer="he"), "^LSTM 'a': bias_initializer"),
-    "features of a cell in the shape that was given": (
-        lambda: called(GRUCell(2, name="a"), X[:, 0], [S])(X[:, 0, :2], [S]),
-        r"^GRUCell 'a': the input has shape \(4, 2\), expected \(batch, 3\)"),
-    "features of TimeDistributed in the shape that was given": (
-        lambda: called(TimeDistributed(Dense(2), name="a"), X)(X[..., :2]), r"\(4, 5, 2\)"),
-    "who has an odd glu in a Dense": (
-        lambda: Dense(3, name="a", activation="glu")(X), "^Dense 'a': "),
-    "cell in TimeDistributed": (
-        lambda: TimeDistributed(LSTMCell(2), name="a"), "^TimeDistributed 'a': layer is"),
-    "state in the middle of a chain": (
-        lambda: refrnn.Sequential([GRU(2, return_state=True, name="a"), Dense(2)])(X),
-        "return_state"),
-    "one layer for a list of layers": (lambda: refrnn.Sequential(Dense(2)), "^Sequential: "),
-    "weights of an unbuilt model": (
-        lambda: refrnn.Sequential([LSTM(2, name="a")], "m").set_weights(KERNELS), "build|built"),
-    "one array for an unbuilt layer": (
-        lambda: LSTM(2, name="a").set_weights(KERNELS[2:]), "expected 3: kernel"),
-}  # fmt: skip
-
-
-@pytest.mark.xfail(strict=True)
-@pytest.mark.parametrize(("call", "words"), GAPS.values(), ids=GAPS.keys())
-def test_gaps(call, words):
-    with pytest.raises((ValueError, TypeError), match=words):
-        call()
-
-
-@pytest.mark.xfail(strict=True)
-def test_gap_a_class_that_is_only_called_lstm_is_taken_for_one(tf):
-    with pytest.raises(ValueError, match="'fake'"):
-        refrnn.from_keras(named_like_keras(tf.keras))
-
-
-@pytest.mark.xfail(strict=True)
-def test_gap_an_initializer_of_keras_is_called_a_layer(tf):
-    with pytest.raises(TypeError, match="expected a layer or model of Keras 3"):
-        refrnn.from_keras(tf.keras.initializers.Zeros())
-
-
-@pytest.mark.xfail(strict=True)
-def test_gap_an_unknown_layer_inside_time_distributed_is_not_named(tf):
-    inner = tf.keras.layers.Conv1D(2, 2, name="inner")
-    with pytest.raises(ValueError, match="layer 'inner' is a Conv1D"):
-        refrnn.from_keras(tf.keras.layers.TimeDistributed(inner, name="a"))
-
-
-@pytest.mark.xfail(strict=True)
-def test_gap_refused_weights_build_a_layer():
-    layer = LSTM(H)
-    with pytest.raises(ValueError, match="LSTM"):
-        layer.set_weights([KERNELS[0].T, *KERNELS[1:]])
-    assert not layer.built
-
-
-@pytest.mark.xfail(strict=True)
-def test_gap_a_refused_dtype_builds_a_dense_layer():
-    layer = Dense(H)
-    with pytest.raises(TypeError, match="Dense"):
-        layer(X.astype(str))
-    assert not layer.built
-
-
-@pytest.mark.xfail(strict=True)
-def test_gap_building_twice_doubles_the_weights():
-    layer = Dense(2)
-    layer.build((None, 3))
-    layer.build((None, 3))
-    assert layer.weight_names == ["kernel", "bias"]

@@ -718,3 +718,22 @@ def test_arguments_by_position_are_keras_arguments(tf: Any) -> None:
         theirs = getattr(tf.keras.layers, kind)(*arguments, name="n")
         assert (mine.units, mine.get_config()["activation"]) == (4, "relu")
         assert theirs.get_config()["activation"] == "relu"
+
+
+@pytest.mark.parametrize("how", ["copy", "pickle"])
+def test_a_copy_of_a_model_is_a_model_of_its_own(how: str) -> None:
+    """Equal numbers, its own weights, read-only as they were, and a config as before."""
+    import copy
+    import pickle
+
+    source = refrnn.Sequential([layers.LSTM(3, name="a"), layers.Dense(2, name="b")], "m")
+    x = np.ones((2, 4, 5), np.float32)
+    want = source(x)
+    mine = copy.deepcopy(source) if how == "copy" else pickle.loads(pickle.dumps(source))
+    assert np.array_equal(mine(x), want)
+    assert mine.layers[0].get_config() == source.layers[0].get_config()
+    with pytest.raises(ValueError, match="read-only"):
+        mine.weights[0][:] = 0
+    mine.set_weights([w + 1 for w in mine.get_weights()])
+    assert np.array_equal(source(x), want)
+    assert not np.array_equal(mine(x), want)

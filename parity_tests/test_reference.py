@@ -65,6 +65,17 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(data: st.DataObject) -> Non
 SIZES = (1, 2, 3, 5, 8, 16, 17, 31, 33, 64, 100, 257, 1031, 9001)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_of_one_column_is_its_own_beyond_numpy_buffer(dtype: str) -> None:
+    """einsum adds up one column in pieces of 8192 elements, which rows share; `dot` must not."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 9000)).astype(dtype), rng.normal(size=(9000, 1)).astype(dtype)
+    alone = np.concatenate([dot(row[None], b) for row in a])
+    assert alone.tobytes() == dot(a, b).tobytes()
+    in_order = np.add.accumulate(a * b[:, 0], axis=1)[:, -1:]
+    assert alone.tobytes() == in_order.tobytes()
+
+
 @given(data=st.data())
 def test_a_product_sums_each_row_in_one_order_for_all_shapes(data: st.DataObject) -> None:
     k, n = data.draw(st.sampled_from(SIZES)), data.draw(st.sampled_from(SIZES[:-2]))

@@ -4,7 +4,6 @@ No TensorFlow takes part: the oracles here are refrnn's own numbers, whole or sp
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -623,9 +622,7 @@ def test_an_unknown_mask_is_refused() -> None:
 def test_a_case_prints_in_one_line_with_all_that_matters() -> None:
     case = Case("GRU", 2, 9, 3, 5, mask="left", state=False, scale=4.0,
                 options={"unroll": True, "activation": "relu"})  # fmt: skip
-    assert str(case) == (
-        "GRU B2 T9 F3 H5 mask left, no state, weights x 4, unroll, activation=relu"
-    )
+    assert str(case) == "GRU B2 T9 F3 H5 mask left, no state, weights x 4, relu, unroll"
     assert str(Case("LSTM")) == "LSTM B3 T7 F5 H4"
 
 
@@ -791,13 +788,27 @@ def test_a_report_is_written_beside_its_place_so_that_the_move_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """os.replace is atomic within one file system only."""
-    folders = []
-    make = tempfile.mkstemp
+    moved = []
+    move = Path.replace
 
-    def watch(*args: Any, **kwargs: Any) -> Any:
-        folders.append(Path(kwargs["dir"]))
-        return make(*args, **kwargs)
+    def watch(self: Path, target: Path) -> Any:
+        moved.append((self.parent, target))
+        return move(self, target)
 
-    monkeypatch.setattr(tempfile, "mkstemp", watch)
+    monkeypatch.setattr(Path, "replace", watch)
     report(GOOD).save(tmp_path / "report.json")
-    assert folders == [tmp_path]
+    assert moved == [(tmp_path, tmp_path / "report.json")]
+
+
+def test_a_report_goes_to_what_a_link_points_at_and_keeps_the_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    real.write_text("old")
+    link.symlink_to(real)
+    report(GOOD).save(link)
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["verdict"] == "agrees"
+
+
+def test_a_report_can_be_written_to_a_device(tmp_path: Path) -> None:
+    report(GOOD).save(Path("/dev/null"))
+    assert not Path("/dev/null").is_file()

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from refrnn.gates import Array
 
 
 class Activation(NamedTuple):
@@ -85,16 +84,16 @@ def relu(
     max_value: float | None = None,
     threshold: float = 0.0,
 ) -> Array:
-    """max(x, 0); in general x from `threshold` up to `max_value`, below it
-    negative_slope * (x - threshold)."""
+    """max(x, 0). In general: x above `threshold` and at most `max_value`, else 0; and below
+    `threshold`, negative_slope * (x - threshold). With `max_value` negative x gives 0 as well."""
     if negative_slope != 0 and max_value is None and threshold == 0:
         return leaky_relu(x, negative_slope)
-    y = _where(x > threshold, x, _constant(negative_slope, x) * (x - _constant(threshold, x)), x)
-    if negative_slope == 0:
-        y = _where(x > threshold, x, 0, x)  # 0 * -inf would be NaN
+    y = _where(x > threshold, x, 0, x) if threshold != 0 else _keep_nan(x, np.maximum(x, 0))
     if max_value is not None:
-        y = np.minimum(y, _constant(max_value, x))
-    return _keep_nan(x, y)
+        y = np.minimum(np.maximum(y, 0), _constant(max_value, x))
+    if negative_slope != 0:
+        y = y - _constant(negative_slope, x) * np.maximum(_constant(threshold, x) - x, 0)
+    return y
 
 
 def d_relu(
@@ -105,8 +104,10 @@ def d_relu(
 ) -> Array:
     if negative_slope != 0 and max_value is None and threshold == 0:
         return d_leaky_relu(x, negative_slope)
-    slope = _where(x > threshold, 1, negative_slope, x)
-    return slope if max_value is None else _where(x < max_value, slope, 0, x)
+    rising = x > threshold
+    if max_value is not None:
+        rising &= (x > 0) & (x < max_value)
+    return _where(rising, 1, _where(x > threshold, 0, negative_slope, x), x)
 
 
 def relu6(x: Array) -> Array:

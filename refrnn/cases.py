@@ -54,7 +54,13 @@ class Case:
         marks = [f"mask {self.mask}"] if self.mask else []
         marks += [] if self.state else ["no state"]
         marks += [f"weights x {self.scale:g}"] if self.scale != 1 else []
-        marks += [name if v is True else f"{name}={v}" for name, v in self.options.items()]
+        options = dict(self.options)
+        if options.get("reset_after") is False:
+            marks = ["reset before", *marks]
+            del options["reset_after"]
+        acts = [options.pop(n) for n in ("activation", "recurrent_activation") if n in options]
+        marks += ["/".join(acts)] if acts else []
+        marks += [name if v is True else f"{name}={v}" for name, v in options.items()]
         shape = f"B{self.rows} T{self.steps} F{self.features} H{self.units}"
         return " ".join([self.layer, shape, ", ".join(marks)]).strip()
 

@@ -49,9 +49,12 @@ def dot(a: Array, b: Array) -> Array:
     """a @ b for a (..., K) and b (K, N), each element summed over k in one order for all shapes.
 
     A BLAS product sums in an order that depends on the number of rows and of threads. Here the
-    result for a row depends, in every bit, on that row and on b alone. Both must be C-contiguous
-    along the last axis. float16 and bfloat16 are summed in float32 and rounded once.
+    result for a row depends, in every bit, on that row and on b alone: k = 0, 1, 2, ... one after
+    another. Both must be C-contiguous along the last axis. float16 and bfloat16 are summed in
+    float32 and rounded once.
     """
+    if b.shape[1] == 1:  # einsum would add along k in pieces of its buffer, which rows share
+        return dot(a, np.repeat(b, 2, axis=1))[..., :1]
     if a.dtype.itemsize == 2:
         wide = np.einsum("...k,kn->...n", a.astype(np.float32), b.astype(np.float32))
         return wide.astype(a.dtype)

@@ -30,8 +30,8 @@ def cell(name: Any) -> Cell:
 
 def dtype(who: str, given: Any) -> np.dtype[Any]:
     """A dtype that refrnn computes in. bfloat16 comes from ml_dtypes, loaded only when named."""
-    if isinstance(given, dict):  # a Keras DTypePolicy in a config
-        given = given.get("config", {}).get("name", given)
+    if isinstance(given, dict) and isinstance(given.get("config"), dict):  # a DTypePolicy of Keras
+        given = given["config"].get("name", given)
     name = "float32" if given is None else given if isinstance(given, str) else None
     if name == "bfloat16":
         try:
@@ -43,7 +43,7 @@ def dtype(who: str, given: Any) -> np.dtype[Any]:
             ) from None
         return np.dtype(ml_dtypes.bfloat16)
     try:
-        found = np.dtype(name if name is not None else given)
+        found = np.dtype(name if name is not None else given).newbyteorder("=")
     except TypeError:
         found = None
     if found is None or found.name not in DTYPES:
@@ -71,7 +71,8 @@ def numbers(who: str, what: str, given: Any, dtype: np.dtype[Any]) -> Array:
             f"{who}: {what} has dtype {found.dtype}, expected real numbers, because they are"
             f" computed with in {dtype}"
         )
-    return np.ascontiguousarray(found, dtype)
+    with np.errstate(over="ignore"):  # too large a number becomes infinity, as in TensorFlow
+        return np.asarray(found, dtype, order="C")
 
 
 def flag(who: str, what: str, given: Any) -> bool:
@@ -96,9 +97,9 @@ def activation(who: str, what: str, given: Any, keeps_width: bool = True) -> Act
     """An activation that can stand in a layer; `keeps_width` where its output must be as wide."""
     if isinstance(given, dict):
         raise ValueError(
-            f"{who}: {what} is stored as {given.get('class_name')!r} {given.get('config')!r},"
-            " expected the name of an activation, because code from a config is never run; pass the"
-            " function itself to the layer"
+            f"{who}: {what} is stored as {given.get('class_name')!r}"
+            f" {str(given.get('config'))[:40]!r}, expected the name of an activation, because code"
+            " from a config is never run; pass the function itself to the layer"
         )
     try:
         found = activations.get(given)

@@ -26,12 +26,19 @@ class Initializer:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = list(self.ARGUMENTS)
-        given = dict(zip(names, args, strict=False)) | kwargs
-        unknown = sorted(set(given) - set(names))
+        given = dict(zip(names, args, strict=False))
+        unknown = sorted(set(kwargs) - set(names) | set(kwargs) & set(given))
         if unknown or len(args) > len(names):
             raise ValueError(
                 f"{type(self).__name__}: unexpected arguments {unknown or args}, expected"
-                f" {', '.join(names) or 'none'}"
+                f" {', '.join(names) or 'none'}, each once"
+            )
+        given |= kwargs
+        seed = given.get("seed")
+        if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
+            raise ValueError(
+                f"{type(self).__name__}: seed is {seed!r}, expected None or a whole number of at"
+                " least 0"
             )
         vars(self).update(self.ARGUMENTS | given)
 
@@ -203,7 +210,14 @@ INITIALIZERS: dict[str, type[Initializer]] = {
     "lecun_normal": LecunNormal,
 }
 _CLASSES = {kind.__name__: kind for kind in INITIALIZERS.values()}
-_CLASSES |= {"OrthogonalInitializer": Orthogonal, "IdentityInitializer": Identity}
+_CLASSES |= {  # further names that Keras knows
+    "OrthogonalInitializer": Orthogonal,
+    "IdentityInitializer": Identity,
+    "normal": RandomNormal,
+    "uniform": RandomUniform,
+    "one": Ones,
+    "zero": Zeros,
+}
 
 
 def get(who: str, identifier: Any) -> Callable[..., Array]:
@@ -212,18 +226,21 @@ def get(who: str, identifier: Any) -> Callable[..., Array]:
     Raises ValueError for a name that is not in INITIALIZERS.
     """
     if isinstance(identifier, dict) and "class_name" in identifier:
-        kind = identifier["class_name"]
-        if kind in _CLASSES:
-            known = _CLASSES[kind].ARGUMENTS
-            settings = identifier.get("config") or {}
-            return _CLASSES[kind](**{k: v for k, v in settings.items() if k in known})
-        identifier = kind
-    if isinstance(identifier, str):
+        kind, settings = identifier["class_name"], identifier.get("config") or {}
+        if isinstance(kind, str) and kind in _CLASSES and isinstance(settings, dict):
+            unused = {"input_axes", "output_axes"}  # of newer Keras; None where they do nothing
+            settings = {k: v for k, v in settings.items() if v is not None or k not in unused}
+            try:
+                return _CLASSES[kind](**settings)
+            except ValueError as error:
+                raise ValueError(f"{who}: {error}") from None
+    elif isinstance(identifier, str):
         found = INITIALIZERS.get(identifier) or _CLASSES.get(identifier)
         if found:
             return found()
-    elif isinstance(identifier, type) and issubclass(identifier, Initializer):
-        return identifier()
+    elif isinstance(identifier, type):
+        if issubclass(identifier, Initializer):
+            return identifier()
     elif callable(identifier):
         return identifier
     raise ValueError(
@@ -234,7 +251,7 @@ def get(who: str, identifier: Any) -> Callable[..., Array]:
 
 def serialize(who: str, initializer: Any) -> dict[str, Any]:
     """The initializer as Keras writes it into a config. ValueError for a function."""
-    if not isinstance(initializer, Initializer):
+    if type(initializer) not in _CLASSES.values():
         raise ValueError(
             f"{who}: initializer {initializer!r} cannot be written into a config, expected a name"
             " or an object of refrnn.initializers, because a function would be stored as code"

@@ -108,7 +108,7 @@ class Model:
             )
             given |= kwargs
             start = given.pop("initial_state", None)
-            memory = (memories or {}).get(key) or node.layer.start(given["sequences"], start)
+            memory = (memories or {}).get(key) or node.layer.start(len(given["sequences"]), start)
             output, after[key] = node.layer.advance(memory=memory, **given)
             return output
 
@@ -164,13 +164,18 @@ class Model:
             if set(inputs) != set(names):
                 raise ValueError(f"{self.who}: inputs are {sorted(inputs)}, expected {names}")
             inputs = [inputs[name] for name in names]
-        elif not (isinstance(inputs, list | tuple) and len(names) > 1):
+        elif not isinstance(inputs, list | tuple) or (
+            len(names) == 1 and not (len(inputs) == 1 and isinstance(inputs[0], np.ndarray))
+        ):
             inputs = [inputs]
         if len(inputs) != len(names):
             raise ValueError(
                 f"{self.who}: {len(inputs)} inputs, expected {len(names)}: {', '.join(names)}"
             )
-        arrays = [np.asarray(array) for array in inputs]
+        arrays = [
+            checks.array(self.who, f"input {name!r}", array)
+            for name, array in zip(names, inputs, strict=True)
+        ]
         for item, array in zip(self.inputs, arrays, strict=True):
             if item.shape is not None and array.ndim != len(item.shape):
                 shape = tuple("batch" if k == 0 else n for k, n in enumerate(item.shape))
@@ -335,6 +340,8 @@ def _tensors(structure: Any) -> Any:
     if isinstance(structure, dict):
         if structure.get("class_name") == "__keras_tensor__":
             return Ref(*structure["config"]["keras_history"])
+        if structure.get("class_name") == "__tensor__":
+            return np.array(structure["config"]["value"], structure["config"]["dtype"])
         return {name: _tensors(part) for name, part in structure.items()}
     if isinstance(structure, list | tuple):
         return [_tensors(part) for part in structure]

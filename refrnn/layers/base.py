@@ -41,7 +41,7 @@ def unique_name(kind: str) -> str:
 
 
 class Layer:
-    """A named function with weights. Subclass it as in Keras: `build`, `add_weight`, `call`.
+    """A named function with weights.
 
     name       unique by default, as in Keras: lstm, lstm_1, ...
     dtype      "float32" (default), "float64", "float16" or "bfloat16": weights and computation
@@ -245,7 +245,7 @@ class Layer:
 
     def _store(self, argument: str, value: Any) -> Any:
         if isinstance(value, activations.Activation):
-            if value is not activations.ACTIVATIONS.get(value.name):
+            if value != activations.ACTIVATIONS.get(value.name):
                 raise ValueError(
                     f"{self.who}: {argument} is the function {value.name}, which cannot be written"
                     " into a config, expected an activation by name, because a function would"
@@ -263,6 +263,12 @@ class Layer:
             raise ValueError(f"{cls.__name__}: config is {config!r}, expected a dictionary")
         return cls(**config)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy: its weights are read-only too."""
+        vars(self).update(state)
+        for array in self._weights:
+            array.flags.writeable = False
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
@@ -272,15 +278,21 @@ def deserialize(entry: dict[str, Any], kinds: dict[str, type[Layer]]) -> Layer:
 
     Raises ValueError, by name, for a layer that is not one of `kinds`, the caller's own included.
     """
-    kind, module = entry["class_name"], entry.get("module") or "keras"
+    kind, config, module = (entry.get(key) for key in ("class_name", "config", "module"))
+    if not isinstance(kind, str) or not isinstance(config, dict):
+        raise ValueError(
+            f"a layer is stored as class_name {kind!r} and config {config!r}, expected a name and a"
+            " dictionary"
+        )
+    module = str(module or "keras")
     if kind not in kinds or module.partition(".")[0] != "keras":
-        name = entry.get("config", {}).get("name", entry.get("name"))
+        name = config.get("name", entry.get("name"))
         origin = "" if module.startswith("keras") else f" of {module}"
         raise ValueError(
             f"layer {name!r} is a {kind}{origin}, which refrnn does not have; expected one of"
             f" {', '.join(kinds)}"
         )
-    return kinds[kind].from_config(entry["config"])
+    return kinds[kind].from_config(config)
 
 
 def _for_training(who: str, argument: str, value: Any) -> Any:

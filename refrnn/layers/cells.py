@@ -104,7 +104,7 @@ class RecurrentCell(Layer):
             self.build(x.shape)
         with QUIET():
             after, _ = self.math.step(self.math, self.arrays, state, x)
-        return after.h, list(after)
+        return after.h.copy(), list(after)
 
     def check_training(self, training: Any) -> None:
         """Refuse a training-mode call that would have to drop inputs."""

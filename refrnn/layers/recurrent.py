@@ -202,13 +202,15 @@ class Recurrent(Layer):
         memory = Memory(self._start(initial_state, len(xs)), self._zeros(len(xs)))
         outputs, memory = self.advance(xs, memory, mask, training)
         if self.stateful:
-            self._carried = self._copy(memory.state)
+            self._carried = memory.state
         return outputs
 
-    def start(self, sequences: Any, initial_state: Any = None) -> Memory:
-        """The memory before the first chunk: initial_state or zeros, never what is carried."""
-        batch = len(self._sequence(sequences))
-        return Memory(self._state(initial_state, batch), self._zeros(batch))
+    def start(self, rows: int, initial_state: Any = None) -> Memory:
+        """The memory of `rows` sequences before their first chunk: initial_state or zeros.
+
+        What a stateful layer carries is not used.
+        """
+        return Memory(self._state(initial_state, rows), self._zeros(rows))
 
     def _sequence(self, sequences: Any) -> Array:
         """The input as an array (B, T, F); F is checked where the layer is built."""

@@ -31,7 +31,12 @@ class TimeDistributed(Layer):
             return super()._convert(argument, value)
         if isinstance(value, dict) and "class_name" in value:
             value = deserialize(value, INNER)
-        if not isinstance(value, Layer) or isinstance(value, RecurrentCell):
+        if isinstance(value, RecurrentCell):
+            raise ValueError(
+                f"{self.who}: layer is {value!r}, expected a layer that takes one array, because a"
+                " cell takes states too"
+            )
+        if not isinstance(value, Layer):
             raise ValueError(
                 f"{self.who}: layer is {value!r}, expected a refrnn layer, such as layers.Dense(3)"
             )
@@ -94,7 +99,7 @@ class TimeDistributed(Layer):
                     f"{self.who}: the mask has shape {inner.shape}, expected {array.shape[:3]},"
                     f" because {self.layer.who} takes one for each of its sequences"
                 )
-            options["mask"] = inner.reshape(B * T, -1)
+            options["mask"] = inner.reshape(B * T, *array.shape[2:3])
         else:
             checks.mask(self.who, mask, B, T)
         flat = self.layer(array.reshape(B * T, *array.shape[2:]), **options)
@@ -109,3 +114,6 @@ class TimeDistributed(Layer):
             "config": value.get_config(),
             "registered_name": None,
         }
+
+
+INNER["TimeDistributed"] = TimeDistributed

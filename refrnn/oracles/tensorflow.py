@@ -31,8 +31,8 @@ def _quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Unavailable:
-            raise  # expected, and said in its own words
+        except (Unavailable, KeyboardInterrupt):
+            raise  # said in words of their own
         except BaseException:
             os.dup2(saved, 2)
             held.seek(0)
@@ -172,7 +172,7 @@ class TensorFlow:
         self, model: Any, inputs: Sequence[Array], mode: str = "eager", gpu: bool = False
     ) -> Any:
         """The outputs of a Keras model, its carried states reset first, in its own structure."""
-        for layer in model._flatten_layers():
+        for layer in _all_layers(model):
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
                 layer.reset_state()
             if hasattr(layer, "use_cudnn"):
@@ -212,6 +212,14 @@ def _repeat_outputs(y: Array, mask: Array, go_backwards: bool) -> Array:
     for t in range(1, y.shape[1]):
         y[:, t] = np.where(mask[:, t, None], y[:, t], y[:, t - 1])
     return y
+
+
+def _all_layers(model: Any) -> Iterator[Any]:
+    """The layers of a Keras model, those inside wrappers and nested models included."""
+    for layer in getattr(model, "layers", None) or [getattr(model, "layer", None)]:
+        if layer is not None:
+            yield layer
+            yield from _all_layers(layer)
 
 
 def _installed(name: str) -> bool:

@@ -46,7 +46,7 @@ def layer_whole(layer: Any, arrays: Arrays) -> Outputs:
 
 def layer_in_chunks(layer: Any, arrays: Arrays, sizes: Sequence[int]) -> Outputs:
     """The layer run over chunks; outputs joined in processing order, states from the last."""
-    memory = layer.start(arrays.x, arrays.state)
+    memory = layer.start(len(arrays.x), arrays.state)
     parts, states = [], list(memory.state)
     for piece in pieces(arrays.x.shape[1], sizes, layer.go_backwards):
         mask = None if arrays.mask is None else arrays.mask[:, piece]

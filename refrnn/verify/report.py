@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -40,10 +39,11 @@ class Report:
         for group in _grouped(self.rows):
             worst = max(group, key=lambda row: row.error)
             chunked = "-" if worst.chunked is None else f"{worst.chunked:.1e}"
-            bits = ", same bits" if worst.same_bits else ""
+            if worst.same_bits:
+                chunked = "same bits"  # as whole, and so as far from the other
             against = _join([row.against for row in group])
             error = f"{worst.error:.1e} of {worst.allowed:.0e}"
-            cells = (worst.case, worst.dtype, against, f"{worst.whole:.1e}", chunked + bits)
+            cells = (worst.case, worst.dtype, against, f"{worst.whole:.1e}", chunked)
             lines.append((*cells, error, worst.verdict))
         widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
         text = [
@@ -92,18 +92,17 @@ class Report:
     def save(self, path: Path) -> None:
         """Write the report as JSON: all of it, or nothing. A device or pipe is written to."""
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-        path = Path(path)
+        path = Path(path).resolve()  # what a link points at, not the link
         if path.exists() and not (path.is_file() or path.is_dir()):
             path.write_text(text, encoding="utf-8")
             return
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
+            with temporary.open("x", encoding="utf-8") as file:
                 file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
 
 
