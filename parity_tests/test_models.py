@@ -4,6 +4,7 @@ states of its own; constructors, weight lists and configs are Keras's too.
 
 import copy
 import inspect
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -723,9 +724,6 @@ def test_arguments_by_position_are_keras_arguments(tf: Any) -> None:
 @pytest.mark.parametrize("how", ["copy", "pickle"])
 def test_a_copy_of_a_model_is_a_model_of_its_own(how: str) -> None:
     """Equal numbers, its own weights, read-only as they were, and a config as before."""
-    import copy
-    import pickle
-
     source = refrnn.Sequential([layers.LSTM(3, name="a"), layers.Dense(2, name="b")], "m")
     x = np.ones((2, 4, 5), np.float32)
     want = source(x)
