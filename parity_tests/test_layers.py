@@ -109,7 +109,7 @@ def test_what_is_returned_has_keras_form(
     theirs = _keras_layer(tf, case, arrays, returns)
     want = theirs(tf.tf.constant(arrays.x), mask=tf.tf.constant(arrays.mask))
 
-    assert type(got) is (tuple if isinstance(want, tuple) else np.ndarray)
+    assert isinstance(got, tuple if isinstance(want, tuple) else np.ndarray)
     got, want = (v if isinstance(v, tuple) else (v,) for v in (got, want))
     assert len(got) == len(want)
     compare(named(got), named([np.asarray(w) for w in want]), 1e-12, str(case))

@@ -4,6 +4,7 @@ A layer's constructor arguments are a table, ARGUMENTS, with Keras 3's names, or
 the signature, the checks of argument names and the config are made from it.
 """
 
+import functools
 import inspect
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ import numpy as np
 
 from refrnn import activations, checks, initializers
 from refrnn.gates import Array
+from refrnn.layers.masks import has_arrays, leaves, map_arrays, mask_of, with_mask
 
 REQUIRED: Any = inspect.Parameter.empty
 GONE = {  # arguments of Keras 2 that Keras 3 refuses: what to do instead
@@ -40,6 +42,12 @@ def unique_name(kind: str) -> str:
     return base if _counts[base] == 1 else f"{base}_{_counts[base] - 1}"
 
 
+@functools.cache
+def _names(function: Any) -> tuple[str, ...]:
+    """The names of the arguments of a method, `self` left out."""
+    return tuple(inspect.signature(function).parameters)[1:]
+
+
 class Layer:
     """A named function with weights.
 
@@ -51,6 +59,7 @@ class Layer:
     ARGUMENTS: ClassVar[dict[str, Any]] = {}  # by position or name
     KEYWORDS: ClassVar[dict[str, Any]] = {"name": None, "dtype": None, "trainable": True}
     NOT_IN_CONFIG: ClassVar[frozenset[str]] = frozenset()
+    supports_masking: bool = False  # whether the output of masked inputs has a mask
     KEEPS_WIDTH: ClassVar[bool] = False  # whether an activation must leave the width as it is
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -219,7 +228,32 @@ class Layer:
     # --- calls ---
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.call(*args, **kwargs)
+        """`call`, with the mask that came with the input, and the mask of the output attached.
+
+        As in Keras 3: the mask is taken from the input only if no other argument holds arrays, so
+        giving an initial_state switches it off; an explicit mask overrides it.
+        """
+        given = dict(zip(_names(type(self).call), args, strict=False)) | kwargs
+        first = next(iter(given.values()), None)
+        mask = given.get("mask")
+        previous = mask if mask is not None else map_arrays(mask_of, first)
+        if all(leaf is None for leaf in leaves(previous)):
+            return self.call(*args, **kwargs)
+        takes_mask = "mask" in _names(type(self).call) and mask is None
+        if takes_mask and sum(map(has_arrays, given.values())) == 1:
+            kwargs["mask"] = previous
+        outputs = self.call(*args, **kwargs)
+        if not self.supports_masking:
+            return outputs
+        masks = leaves(self.compute_mask(first, previous))
+        if len(masks) == 1 and masks[0] is None:
+            return outputs
+        rest = iter(masks)
+        return map_arrays(lambda array: with_mask(array, next(rest, None)), outputs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask of the output for inputs with `previous_mask`: the same, by default."""
+        return previous_mask
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{self.who} does not say what it computes: define call")

@@ -33,6 +33,7 @@ class Dense(Layer):
     }
     NOT_IN_CONFIG: ClassVar = frozenset({"lora_rank", "lora_alpha", "quantization_config"})
 
+    supports_masking = True
     kernel: Array
     units: int
     activation: Any

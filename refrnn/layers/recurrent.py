@@ -20,6 +20,7 @@ from refrnn.layers.cells import (
     RecurrentCell,
     SimpleRNNCell,
 )
+from refrnn.layers.masks import leaves
 
 _RETURNS = dict.fromkeys(
     ("return_sequences", "return_state", "go_backwards", "stateful", "unroll"), False
@@ -62,6 +63,7 @@ class Recurrent(Layer):
     NOT_IN_CONFIG: ClassVar = frozenset({"use_cudnn", "engine", "implementation"})
     KEEPS_WIDTH = True
 
+    supports_masking = True
     units: int
     return_sequences: bool
     return_state: bool
@@ -204,6 +206,14 @@ class Recurrent(Layer):
         if self.stateful:
             self._carried = memory.state
         return outputs
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """That of the input where all outputs are returned; states never have one."""
+        mask = leaves(previous_mask)[0]
+        output = mask if self.return_sequences else None
+        return (
+            [output, *[None] * len(self.cell.math.State._fields)] if self.return_state else output
+        )
 
     def start(self, rows: int, initial_state: Any = None) -> Memory:
         """The memory of `rows` sequences before their first chunk: initial_state or zeros.

@@ -24,6 +24,7 @@ class TimeDistributed(Layer):
     """
 
     ARGUMENTS: ClassVar = {"layer": REQUIRED}
+    supports_masking = True
     layer: Layer
 
     def _convert(self, argument: str, value: Any) -> Any:
