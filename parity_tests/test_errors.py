@@ -542,8 +542,8 @@ CONSTRUCTORS = {
         for value in (3, None, "Dense", Dense)
     },
     "TimeDistributed of another layer's config": (
-        lambda: TimeDistributed({"class_name": "Conv1D", "config": {"name": "in"}}), ValueError,
-        "layer 'in' is a Conv1D, which refrnn does not have; expected one of Dense,"),
+        lambda: TimeDistributed({"class_name": "Conv2D", "config": {"name": "in"}}), ValueError,
+        "layer 'in' is a Conv2D, which refrnn does not have; expected one of SimpleRNN,"),
     "TimeDistributed of a cell": (
         lambda: TimeDistributed(LSTMCell(2, name="c"), name="a"), ValueError,
         "TimeDistributed 'a': layer is <LSTMCell 'c'>, expected"),
@@ -650,22 +650,6 @@ def test_a_cell_refuses_another_number_of_features(kind):
         " takes one time step"
     )
     assert_refused(lambda: cell(X[:, 0, :2], states), ValueError, text)
-
-
-@kinds(LSTM, GRU, SimpleRNN, LSTMCell, GRUCell, SimpleRNNCell)
-@pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
-def test_training_is_refused_where_dropout_would_act(kind, rate):
-    layer = kind(H, name="a", **{rate: 0.5})
-    rates = {"dropout": 0.0, "recurrent_dropout": 0.0} | {rate: 0.5}
-    text = (
-        f"training=True with dropout={rates['dropout']} and recurrent_dropout="
-        f"{rates['recurrent_dropout']}, expected training=False or rates of 0, because refrnn does"
-        " not draw dropout masks"
-    )
-    given = (X,) if kind in RECURRENT else (X[:, 0], [S] * len(layer.math.State._fields))
-    words = f"^{kind.__name__}.* 'a.*': {re.escape(text)}$"
-    with pytest.raises(NotImplementedError, match=words):
-        layer(*given, training=True)
 
 
 def test_dense_names_the_shape_of_a_number():
@@ -1003,8 +987,8 @@ def test_a_subclass_of_a_keras_layer_is_not_taken_for_it(tf):
 
 def test_a_layer_that_is_not_here_is_named_inside_time_distributed_too(tf):
     layers = tf.keras.layers
-    source = layers.TimeDistributed(layers.Conv1D(2, 2, name="inner"), name="a")
-    text = "layer 'inner' is a Conv1D, which refrnn does not have; expected one of Dense,"
+    source = layers.TimeDistributed(layers.Conv2D(2, 2, name="inner"), name="a")
+    text = "layer 'inner' is a Conv2D, which refrnn does not have; expected one of SimpleRNN,"
     assert_refused(lambda: refrnn.from_keras(source), ValueError, text)
 
 
@@ -1091,7 +1075,6 @@ REFUSED_CALLS = {
     "dtype": lambda layer: layer(X + 1j),
     "mask": lambda layer: layer(X, mask=M[0]),
     "state": lambda layer: layer(X, initial_state=[S, S[:1]]),
-    "training": lambda layer: layer(X, training=True),
     "second state": lambda layer: layer.reset_states([S, S[:3]]),
     "dtype of the second state": lambda layer: layer.reset_states([S, S.astype(str)]),
     "rows": lambda layer: layer.reset_states(rows=[0, 9]),
@@ -1126,7 +1109,6 @@ FIRST_CALLS = {
     "dtype": lambda layer: layer(X.astype(str)),
     "mask": lambda layer: layer(X, mask=M[0]),
     "state": lambda layer: layer(X, initial_state=[S[:1], S[:1]]),
-    "training": lambda layer: layer(X, training=True),
 }
 
 

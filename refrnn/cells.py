@@ -4,7 +4,7 @@ Letters, here and everywhere: B batch rows, T time steps, F input features, H un
 Weights are in the Keras layout, the gates side by side along the last axis.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,12 +61,41 @@ def dot(a: Array, b: Array) -> Array:
     return np.einsum("...k,kn->...n", a, b)
 
 
+Product = Callable[..., Array]  # (a, b, gates) -> a @ b, b the kernel's columns of these gates
+ALL = slice(None)
+
+
+def plain(a: Array, b: Array, gates: slice = ALL) -> Array:
+    """The product of every cell without dropout."""
+    return dot(a, b)
+
+
+def dropped(masks: Sequence[Array]) -> Product:
+    """A product whose left factor loses entries: by one mask for all gates, or one for each.
+
+    masks  each of the shape of the left factor, scaled up by 1 / (1 - rate) where it is not 0
+    """
+
+    def product(a: Array, b: Array, gates: slice = ALL) -> Array:
+        if len(masks) == 1:
+            return dot(a * masks[0], b)
+        chosen = masks[gates]
+        blocks = np.split(b, len(chosen), axis=1)
+        return np.concatenate(
+            [dot(a * m, block) for m, block in zip(chosen, blocks, strict=True)], axis=-1
+        )
+
+    return product
+
+
 def simple_step(
     cell: "Cell", weights: Weights, state: State, x: Array
 ) -> tuple[State, gates.SimpleGates]:
     """Advance a SimpleRNN by one step; shapes as for `lstm_step`, with one gate."""
     W, U, b = weights
-    q = gates.simple(gates.SimplePre(dot(x, W) + dot(state.h, U) + b), cell.act.value)
+    q = gates.simple(
+        gates.SimplePre(cell.x_product(x, W) + cell.h_product(state.h, U) + b), cell.act.value
+    )
     return State(q.h), q
 
 
@@ -82,7 +111,7 @@ def lstm_step(
     Returns the new state and every gate, each (B, H). Writes to none of its arguments.
     """
     W, U, b = weights
-    z = dot(x, W) + dot(state.h, U) + b  # (B, 4H)
+    z = cell.x_product(x, W) + cell.h_product(state.h, U) + b  # (B, 4H)
     q = gates.lstm(gates.LSTMPre(*np.split(z, 4, axis=-1)), state.c, cell.act.value, cell.rec.value)
     return LSTMState(q.h, q.c), q
 
@@ -93,8 +122,8 @@ def gru_step(
     """Advance a GRU (reset after) by one step; as `lstm_step`, with 3 gates and bias (2, 3H)."""
     W, U, b = weights
     b_x, b_h = b
-    x_parts = np.split(dot(x, W) + b_x, 3, axis=-1)
-    h_parts = np.split(dot(state.h, U) + b_h, 3, axis=-1)
+    x_parts = np.split(cell.x_product(x, W) + b_x, 3, axis=-1)
+    h_parts = np.split(cell.h_product(state.h, U) + b_h, 3, axis=-1)
     q = gates.gru(
         gates.GRUPre(*x_parts), gates.GRUPre(*h_parts), state.h, cell.act.value, cell.rec.value
     )
@@ -107,17 +136,13 @@ def gru_reset_before_step(
     """Advance a GRU (reset before) by one step; as `lstm_step`, with 3 gates and bias (3H,)."""
     W, U, b = weights
     H = len(U)
-    x_parts = gates.GRUPre(*np.split(dot(x, W) + b, 3, axis=-1))
-    u_z, u_r = np.split(dot(state.h, U[:, : 2 * H]), 2, axis=-1)
-    q = gates.gru_reset_before(
-        x_parts,
-        u_z,
-        u_r,
-        lambda rh: dot(rh, U[:, 2 * H :]),
-        state.h,
-        cell.act.value,
-        cell.rec.value,
-    )
+    x_parts = gates.GRUPre(*np.split(cell.x_product(x, W) + b, 3, axis=-1))
+    u_z, u_r = np.split(cell.h_product(state.h, U[:, : 2 * H], slice(0, 2)), 2, axis=-1)
+
+    def product(rh: Array) -> Array:
+        return cell.h_product(rh, U[:, 2 * H :], slice(2, 3))
+
+    q = gates.gru_reset_before(x_parts, u_z, u_r, product, state.h, cell.act.value, cell.rec.value)
     return State(q.h), q
 
 
@@ -130,6 +155,8 @@ class Cell(NamedTuple):
     State      the tuple its state is
     step       (cell, weights, state, x) -> (state, gates)
     act, rec   activation and recurrent activation (SimpleRNN has only the first)
+    x_product, h_product
+               how the input and the state are multiplied by their kernels: `dropped` in training
     """
 
     name: str
@@ -139,6 +166,8 @@ class Cell(NamedTuple):
     step: Callable[..., tuple[AnyState, AnyGates]]
     act: Activation = activations.ACTIVATIONS["tanh"]
     rec: Activation = activations.ACTIVATIONS["sigmoid"]
+    x_product: Product = plain
+    h_product: Product = plain
 
     def shapes(self, features: int, units: int) -> tuple[tuple[int, ...], ...]:
         """The shapes of kernel, recurrent_kernel and bias for F features and H units."""

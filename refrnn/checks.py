@@ -93,6 +93,15 @@ def rate(who: str, what: str, given: Any) -> float:
     return min(1.0, max(0.0, float(given)))
 
 
+def seed(who: str, given: Any) -> int | None:
+    """A seed: None or a whole number. A Keras SeedGenerator in a config is taken for its seed."""
+    if isinstance(given, dict) and isinstance(given.get("config"), dict):
+        given = given["config"].get("seed", given)
+    if given is None or (isinstance(given, int | np.integer) and not isinstance(given, bool)):
+        return None if given is None else int(given)
+    raise ValueError(f"{who}: seed is {given!r}, expected a whole number or None")
+
+
 def activation(who: str, what: str, given: Any, keeps_width: bool = True) -> Activation:
     """An activation that can stand in a layer; `keeps_width` where its output must be as wide."""
     if isinstance(given, dict):

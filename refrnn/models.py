@@ -7,7 +7,7 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers import LAYERS, Layer, Recurrent
+from refrnn.layers import Layer, Recurrent
 from refrnn.layers.base import deserialize
 from refrnn.layers.recurrent import Memory
 
@@ -107,6 +107,7 @@ class Model:
                 zip(("sequences", "initial_state", "mask", "training"), args, strict=False)
             )
             given |= kwargs
+            given.pop("training", None)
             start = given.pop("initial_state", None)
             memory = (memories or {}).get(key) or node.layer.start(len(given["sequences"]), start)
             output, after[key] = node.layer.advance(memory=memory, **given)
@@ -118,6 +119,8 @@ class Model:
         """Why this model's sequences cannot be cut into chunks; None where they can."""
         given = {item.name for item in self.inputs}
         for node in self.nodes:
+            if node.layer.mixes_time:
+                return f"{node.layer.who} mixes time steps"
             if not isinstance(node.layer, Recurrent):
                 continue
             if node.layer.stateful and node.call:
@@ -276,7 +279,7 @@ def from_config(kind: str, config: dict[str, Any]) -> Model:
         entries = [e for e in config["layers"] if e["class_name"] != "InputLayer"]
         shapes = [e["config"] for e in config["layers"] if e["class_name"] == "InputLayer"]
         shape = tuple(shapes[0]["batch_shape"]) if shapes else None
-        return Sequential([deserialize(entry, LAYERS) for entry in entries], config["name"], shape)
+        return Sequential([deserialize(entry) for entry in entries], config["name"], shape)
     inputs = [
         Input(e["config"]["name"], tuple(e["config"]["batch_shape"]), e["config"]["dtype"])
         for e in config["layers"]
@@ -287,7 +290,7 @@ def from_config(kind: str, config: dict[str, Any]) -> Model:
     waiting, layers = [], []
     for entry in config["layers"]:
         if entry["class_name"] != "InputLayer":
-            layer = deserialize(entry, LAYERS)
+            layer = deserialize(entry)
             layers.append(layer)
             for call, node in enumerate(entry["inbound_nodes"]):
                 args, kwargs = _tensors(node["args"]), _tensors(node["kwargs"])
@@ -365,7 +368,7 @@ def from_keras(source: Any) -> Layer | Model:
     kind = type(source).__name__
     if "keras.Model" not in parents:
         entry = {"class_name": kind, "module": type(source).__module__}
-        layer = deserialize({**entry, "config": source.get_config()}, LAYERS)
+        layer = deserialize({**entry, "config": source.get_config()})
         _copy_weights(source, layer)
         return layer
     if kind not in ("Sequential", "Functional"):

@@ -1,15 +1,18 @@
 """The layers, named and called as in Keras 3."""
 
-from refrnn.layers.base import Layer
+from refrnn.layers.base import KINDS, Layer
 from refrnn.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
 from refrnn.layers.dense import Dense
+from refrnn.layers.dropout import Dropout, SpatialDropout1D
 from refrnn.layers.recurrent import GRU, LSTM, Recurrent, SimpleRNN
 from refrnn.layers.wrappers import TimeDistributed
 
-LAYERS: dict[str, type[Layer]] = {
+LAYERS = KINDS
+LAYERS |= {
     kind.__name__: kind
     for kind in (
-        SimpleRNN, GRU, LSTM, SimpleRNNCell, GRUCell, LSTMCell, TimeDistributed, Dense,
+        SimpleRNN, GRU, LSTM, SimpleRNNCell, GRUCell, LSTMCell, TimeDistributed, Dense, Dropout,
+        SpatialDropout1D,
     )
 }  # fmt: skip
 
@@ -17,11 +20,13 @@ __all__ = [
     "GRU",
     "LSTM",
     "Dense",
+    "Dropout",
     "GRUCell",
     "LSTMCell",
     "Layer",
     "Recurrent",
     "SimpleRNN",
     "SimpleRNNCell",
+    "SpatialDropout1D",
     "TimeDistributed",
 ]

@@ -59,6 +59,7 @@ class Layer:
     ARGUMENTS: ClassVar[dict[str, Any]] = {}  # by position or name
     KEYWORDS: ClassVar[dict[str, Any]] = {"name": None, "dtype": None, "trainable": True}
     NOT_IN_CONFIG: ClassVar[frozenset[str]] = frozenset()
+    mixes_time: bool = False  # whether a step of the output needs steps of the input beside its own
     supports_masking: bool = False  # whether the output of masked inputs has a mask
     KEEPS_WIDTH: ClassVar[bool] = False  # whether an activation must leave the width as it is
 
@@ -273,9 +274,9 @@ class Layer:
             },
         }
         for name in self.ARGUMENTS | self.KEYWORDS:
-            if name not in config and name not in self.NOT_IN_CONFIG:
+            if name not in config:
                 config[name] = self._store(name, getattr(self, name))
-        return config
+        return {name: value for name, value in config.items() if name not in self.NOT_IN_CONFIG}
 
     def _store(self, argument: str, value: Any) -> Any:
         if isinstance(value, activations.Activation):
@@ -307,10 +308,13 @@ class Layer:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-def deserialize(entry: dict[str, Any], kinds: dict[str, type[Layer]]) -> Layer:
+KINDS: dict[str, type[Layer]] = {}  # class name -> class; `refrnn.layers` enters them
+
+
+def deserialize(entry: dict[str, Any]) -> Layer:
     """A new layer from what Keras writes for one: class_name and config. Nothing in it is run.
 
-    Raises ValueError, by name, for a layer that is not one of `kinds`, the caller's own included.
+    Raises ValueError, by name, for a layer that is not one of KINDS, the caller's own included.
     """
     kind, config, module = (entry.get(key) for key in ("class_name", "config", "module"))
     if not isinstance(kind, str) or not isinstance(config, dict):
@@ -319,14 +323,14 @@ def deserialize(entry: dict[str, Any], kinds: dict[str, type[Layer]]) -> Layer:
             " dictionary"
         )
     module = str(module or "keras")
-    if kind not in kinds or module.partition(".")[0] != "keras":
+    if kind not in KINDS or module.partition(".")[0] != "keras":
         name = config.get("name", entry.get("name"))
         origin = "" if module.startswith("keras") else f" of {module}"
         raise ValueError(
             f"layer {name!r} is a {kind}{origin}, which refrnn does not have; expected one of"
-            f" {', '.join(kinds)}"
+            f" {', '.join(KINDS)}"
         )
-    return kinds[kind].from_config(config)
+    return KINDS[kind].from_config(config)
 
 
 def _for_training(who: str, argument: str, value: Any) -> Any:

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from refrnn import checks
-from refrnn.cells import CELLS, Cell, Weights
+from refrnn.cells import CELLS, Cell, Weights, dropped, plain
 from refrnn.gates import Array
 from refrnn.initializers import Ones
 from refrnn.layers.base import REQUIRED, Layer
+from refrnn.random import SeedGenerator, dropout
 from refrnn.reference import QUIET
 
 _KERNELS = {
@@ -47,6 +48,17 @@ class RecurrentCell(Layer):
     recurrent_dropout: float
 
     KEEPS_WIDTH = True
+    IGNORES_RATE_1: ClassVar[bool] = True
+    seed: int | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._seeds = SeedGenerator(self.seed)
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        if argument == "seed":
+            return checks.seed(self.who, value)
+        return super()._convert(argument, value)
 
     @property
     def math(self) -> Cell:
@@ -98,29 +110,47 @@ class RecurrentCell(Layer):
                 f"{self.who}: the input has shape {x.shape}, expected (batch,"
                 f" {features or 'features'}), because a cell takes one time step"
             )
-        self.check_training(training)
         state = checks.state(self.math, self.who, states, len(x), self.units, self.dtype)
         if not self.built:
             self.build(x.shape)
+        cell = self.drawn(len(x), x.shape[1], training)
         with QUIET():
-            after, _ = self.math.step(self.math, self.arrays, state, x)
+            after, _ = cell.step(cell, self.arrays, state, x)
         return after.h.copy(), list(after)
 
-    def check_training(self, training: Any) -> None:
-        """Refuse a training-mode call that would have to drop inputs."""
-        rates = {n: getattr(self, n) for n in ("dropout", "recurrent_dropout")}
-        if training and any(rates.values()):
-            raise NotImplementedError(
-                f"{self.who}: training=True with dropout={rates['dropout']} and"
-                f" recurrent_dropout={rates['recurrent_dropout']}, expected training=False or rates"
-                " of 0, because refrnn does not draw dropout masks"
-            )
+    def drawn(self, rows: int, features: int, training: Any) -> Cell:
+        """The equations for one call: in training with dropout masks, one for all its steps.
+
+        As in Keras masks are drawn wherever a rate is above 0, so that a call in inference
+        moves on the random numbers too; a rate of 1 is ignored by GRU and LSTM.
+        """
+        shapes = {"dropout": (rows, features), "recurrent_dropout": (rows, self.units)}
+        masks = {name: self._draw(vars(self)[name], shape) for name, shape in shapes.items()}
+        if not training:
+            return self.math
+        x, h = (dropped(m) if m else plain for m in masks.values())
+        return self.math._replace(x_product=x, h_product=h)
+
+    def _draw(self, rate: float, shape: tuple[int, int]) -> list[Array]:
+        if rate == 0:
+            return []
+        if rate == 1:
+            return [] if self.IGNORES_RATE_1 else [np.zeros(shape, self.dtype)]
+        ones = np.ones(shape, self.dtype)
+        return [dropout(ones, rate, self._seeds.next()) for _ in range(self.mask_count)]
+
+    @property
+    def mask_count(self) -> int:
+        """Masks a draw: one for each gate with implementation 1, which recurrent_dropout forces."""
+        apart = vars(self).get("implementation") == 1 or self.recurrent_dropout > 0
+        return len(self.math.gates) if apart and self.IGNORES_RATE_1 else 1
 
 
 class SimpleRNNCell(RecurrentCell):
     """h' = act(x W + h U + b), as `keras.layers.SimpleRNNCell`. State: h."""
 
     ARGUMENTS: ClassVar = {**SIMPLE_HEAD, **TAIL, "seed": None}
+    IGNORES_RATE_1 = False
 
     @property
     def math(self) -> Cell:
@@ -133,7 +163,7 @@ class GRUCell(RecurrentCell):
     reset_after     True: the reset gate scales the recurrent product (cuDNN's GRU), bias (2, 3H);
                     False: it scales the state before the product (the 2014 paper), bias (3H,).
                     The two are different functions, not two spellings of one.
-    implementation  accepted and ignored: in Keras it chooses between equal computations
+    implementation  1 drops each gate's inputs by a mask of its own in training; equal otherwise
     """
 
     ARGUMENTS: ClassVar = {**GRU_HEAD, **TAIL, "reset_after": True, "seed": None}
@@ -152,7 +182,7 @@ class LSTMCell(RecurrentCell):
     """As `keras.layers.LSTMCell`, gates i f c o; `refrnn.gates` has the equations. States: h, c.
 
     unit_forget_bias  new weights have a forget bias of 1; nothing is added when the cell runs
-    implementation    accepted and ignored: in Keras it chooses between equal computations
+    implementation    1 drops each gate's inputs by a mask of its own in training; equal otherwise
     """
 
     ARGUMENTS: ClassVar = {**LSTM_HEAD, **TAIL, "seed": None}

@@ -46,7 +46,7 @@ class Recurrent(Layer):
       sequences      (B, T, F), any B and T, 0 included; cast to the layer's dtype
       initial_state  a list of arrays (B, H), h first; the bare array where there is only h
       mask           (B, T), (B, T, 1) or (1, T): where it is 0 the step is skipped for that row
-      training       True is refused where dropout would act
+      training       True drops inputs and states, by the masks that Keras draws for the seed
 
     and returns the last output (B, H), or all of them (B, T, H) with return_sequences; with
     return_state a tuple of that and the final states. Outputs are in processing order: with
@@ -55,7 +55,7 @@ class Recurrent(Layer):
     With stateful=True a call starts where the last one ended; initial_state overrides that for a
     call. `states`, `reset_state` and `reset_states` look at and set what is carried.
 
-    unroll, implementation and use_cudnn are accepted and change no number.
+    unroll and use_cudnn are accepted and change no number.
     """
 
     CELL: ClassVar[type[RecurrentCell]]
@@ -76,7 +76,8 @@ class Recurrent(Layer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = vars(self)
-        settings = {name: own[name] for name in self.CELL.ARGUMENTS}
+        arguments = [*self.CELL.ARGUMENTS, *(n for n in IMPLEMENTATION if n in own)]
+        settings = {name: own[name] for name in arguments}
         self.cell = self.CELL(**settings, dtype=self.dtype, name=f"{self.name}_cell")
         self._carried: AnyState | None = None
 
@@ -202,7 +203,7 @@ class Recurrent(Layer):
     ) -> Any:
         xs = self._sequence(sequences)
         memory = Memory(self._start(initial_state, len(xs)), self._zeros(len(xs)))
-        outputs, memory = self.advance(xs, memory, mask, training)
+        outputs, memory = self._run(xs, memory, mask, training)
         if self.stateful:
             self._carried = memory.state
         return outputs
@@ -230,21 +231,25 @@ class Recurrent(Layer):
     def _zeros(self, batch: int) -> Array:
         return np.zeros((batch, self.units), self.dtype)
 
-    def advance(
-        self, sequences: Any, memory: Memory, mask: Any = None, training: bool = False
-    ) -> tuple[Any, Memory]:
-        """What `call` returns, and the memory to go on from; changes nothing.
+    def advance(self, sequences: Any, memory: Memory, mask: Any = None) -> tuple[Any, Memory]:
+        """What `call` returns in inference, and the memory to go on from; changes nothing.
 
         Chunks of a sequence that hand their memory on give the numbers of the whole, bit for bit,
         masks included. (A stateful call, as in Keras, hands on the state alone.)
         """
-        self.cell.check_training(training)
-        xs = self._sequence(sequences)
+        return self._run(self._sequence(sequences), memory, mask, None)
+
+    def _run(
+        self, xs: Array, memory: Memory, mask: Any, training: bool | None
+    ) -> tuple[Any, Memory]:
+        """One call; training None leaves the random numbers of dropout alone."""
         mask = checks.mask(self.who, mask, *xs.shape[:2])
         if not self.built:  # only now that nothing is left to refuse
             self.build(xs.shape)
+        drawn = training is not None
+        cell = self.cell.drawn(len(xs), xs.shape[2], training) if drawn else self.cell.math
         ys, state = ENGINES[self.engine](
-            self.cell.math,
+            cell,
             self.cell.arrays,
             xs,
             memory.state,

@@ -9,10 +9,7 @@ from refrnn import checks
 from refrnn.gates import Array
 from refrnn.layers.base import REQUIRED, Layer, deserialize
 from refrnn.layers.cells import RecurrentCell
-from refrnn.layers.dense import Dense
-from refrnn.layers.recurrent import GRU, LSTM, Recurrent, SimpleRNN
-
-INNER: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Dense, SimpleRNN, GRU, LSTM)}
+from refrnn.layers.recurrent import Recurrent
 
 
 class TimeDistributed(Layer):
@@ -31,7 +28,7 @@ class TimeDistributed(Layer):
         if argument != "layer":
             return super()._convert(argument, value)
         if isinstance(value, dict) and "class_name" in value:
-            value = deserialize(value, INNER)
+            value = deserialize(value)
         if isinstance(value, RecurrentCell):
             raise ValueError(
                 f"{self.who}: layer is {value!r}, expected a layer that takes one array, because a"
@@ -115,6 +112,3 @@ class TimeDistributed(Layer):
             "config": value.get_config(),
             "registered_name": None,
         }
-
-
-INNER["TimeDistributed"] = TimeDistributed
