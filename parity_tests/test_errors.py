@@ -555,8 +555,8 @@ CONSTRUCTORS = {
         "Sequential: layers is <Dense 'a'>, expected a list of refrnn layers"),
     "Sequential with a state in the middle": (
         lambda: refrnn.Sequential([GRU(2, return_state=True, name="a"), Dense(2)]), ValueError,
-        "Sequential: GRU 'a' has return_state=True, expected that of the last layer only, because"
-        " the next one takes a single array"),
+        "Sequential: GRU 'a' returns 2 arrays (return_state, or no merge_mode), expected one,"
+        " because the next layer takes a single array"),
     "TimeDistributed of nothing": (
         TimeDistributed, ValueError, "TimeDistributed: argument 'layer' is missing"),
     "TimeDistributed of a stateful layer": (
@@ -964,14 +964,14 @@ HAS = ", which refrnn does not have; expected one of SimpleRNN, GRU, LSTM,"
 @pytest.mark.parametrize("place", ["alone", "Sequential", "functional"])
 def test_a_layer_of_keras_that_is_not_here_is_named(tf, place):
     keras = tf.keras
-    layer = keras.layers.Bidirectional(keras.layers.LSTM(2), name="both_ways")
+    layer = keras.layers.UnitNormalization(name="to_one")
     source = layer
     if place == "Sequential":
         source = keras.Sequential([keras.Input((None, F)), layer])
     if place == "functional":
         x = keras.Input((None, F))
         source = keras.Model(x, layer(x))
-    text = f"layer 'both_ways' is a Bidirectional{HAS}"
+    text = f"layer 'to_one' is a UnitNormalization{HAS}"
     assert_refused(lambda: refrnn.from_keras(source), ValueError, text)
 
 

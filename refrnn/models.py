@@ -7,9 +7,10 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers import Layer, Recurrent
+from refrnn.layers import RNN, Bidirectional, Layer
 from refrnn.layers.base import deserialize
-from refrnn.layers.recurrent import Memory
+from refrnn.layers.masks import map_arrays
+from refrnn.layers.rnn import Memory
 
 
 class Input(NamedTuple):
@@ -100,7 +101,7 @@ class Model:
         after: Memories = {}
 
         def call(node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
-            if not isinstance(node.layer, Recurrent):
+            if not isinstance(node.layer, RNN):
                 return node.layer(*args, **kwargs)
             key = node.layer.name, node.call
             given = dict(
@@ -121,7 +122,7 @@ class Model:
         for node in self.nodes:
             if node.layer.mixes_time:
                 return f"{node.layer.who} mixes time steps"
-            if not isinstance(node.layer, Recurrent):
+            if not isinstance(node.layer, RNN):
                 continue
             if node.layer.stateful and node.call:
                 return (
@@ -224,7 +225,7 @@ class Model:
     def reset_states(self) -> None:
         """Make every stateful layer forget what it carries."""
         for layer in self.layers:
-            if isinstance(layer, Recurrent):
+            if isinstance(layer, RNN | Bidirectional):
                 layer.reset_states()
 
     def __repr__(self) -> str:
@@ -251,10 +252,10 @@ class Sequential(Model):
                 raise ValueError(
                     f"Sequential: two layers are called {layer.name!r}, expected unique names"
                 )
-            if isinstance(layer, Recurrent) and layer.return_state and k < len(layers) - 1:
+            if layer.output_count > 1 and k < len(layers) - 1:
                 raise ValueError(
-                    f"Sequential: {layer.who} has return_state=True, expected that of the last"
-                    " layer only, because the next one takes a single array"
+                    f"Sequential: {layer.who} returns {layer.output_count} arrays (return_state, or"
+                    " no merge_mode), expected one, because the next layer takes a single array"
                 )
             nodes.append(Node(layer, 0, (previous,), {}))
             previous = Ref(layer.name, 0, 0)
@@ -262,9 +263,8 @@ class Sequential(Model):
             raise ValueError("Sequential: no layers, expected at least one")
         last = nodes[-1].layer
         outputs: Any = previous
-        if isinstance(last, Recurrent) and last.return_state:
-            parts = 1 + len(last.cell.math.State._fields)
-            outputs = tuple(Ref(last.name, 0, k) for k in range(parts))
+        if last.output_count > 1:
+            outputs = tuple(Ref(last.name, 0, k) for k in range(last.output_count))
         super().__init__(name, [Input("input", shape, "float32")], nodes, outputs, layers)
 
 
@@ -390,5 +390,5 @@ def _copy_weights(source: Any, layer: Layer) -> None:
     layer.set_weights(weights)
     for name, array in zip(layer.weight_names, layer.weights, strict=True):
         checks.finite(layer.who, name, array)
-    if isinstance(layer, Recurrent) and layer.stateful and source.states is not None:
-        layer.reset_states([np.asarray(state) for state in source.states])
+    if isinstance(layer, RNN | Bidirectional) and layer.stateful and source.states is not None:
+        layer.reset_states(map_arrays(np.asarray, list(source.states)))

@@ -59,6 +59,7 @@ class Layer:
     ARGUMENTS: ClassVar[dict[str, Any]] = {}  # by position or name
     KEYWORDS: ClassVar[dict[str, Any]] = {"name": None, "dtype": None, "trainable": True}
     NOT_IN_CONFIG: ClassVar[frozenset[str]] = frozenset()
+    NOT_KEPT: ClassVar[frozenset[str]] = frozenset()  # arguments that become no attribute
     mixes_time: bool = False  # whether a step of the output needs steps of the input beside its own
     supports_masking: bool = False  # whether the output of masked inputs has a mask
     KEEPS_WIDTH: ClassVar[bool] = False  # whether an activation must leave the width as it is
@@ -88,7 +89,9 @@ class Layer:
         self._weight_names: list[str] = []
         self._weights: list[Array] = []
         for argument, value in given.items():
-            setattr(self, argument, self._convert(argument, value))
+            converted = self._convert(argument, value)
+            if argument not in self.NOT_KEPT:
+                setattr(self, argument, converted)
 
     @property
     def who(self) -> str:
@@ -223,6 +226,11 @@ class Layer:
         """The weights of a layer for `features` input features, by name, before it is built."""
         return {}
 
+    @property
+    def output_count(self) -> int:
+        """How many arrays a call returns."""
+        return 1
+
     def count_params(self) -> int:
         return sum(array.size for array in self.weights)
 
@@ -274,7 +282,7 @@ class Layer:
             },
         }
         for name in self.ARGUMENTS | self.KEYWORDS:
-            if name not in config:
+            if name not in config and name not in self.NOT_IN_CONFIG:
                 config[name] = self._store(name, getattr(self, name))
         return {name: value for name, value in config.items() if name not in self.NOT_IN_CONFIG}
 
@@ -331,6 +339,21 @@ def deserialize(entry: dict[str, Any]) -> Layer:
             f" {', '.join(KINDS)}"
         )
     return KINDS[kind].from_config(config)
+
+
+def serialize(layer: Any) -> dict[str, Any]:
+    """A layer as Keras writes it into the config of the one around it."""
+    if type(layer) not in KINDS.values():
+        raise ValueError(
+            f"{layer!r} cannot be written into a config, expected a layer of refrnn, because code"
+            " would have to be stored"
+        )
+    return {
+        "module": "keras.layers",
+        "class_name": type(layer).__name__,
+        "config": layer.get_config(),
+        "registered_name": None,
+    }
 
 
 def _for_training(who: str, argument: str, value: Any) -> Any:

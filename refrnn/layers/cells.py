@@ -118,12 +118,25 @@ class RecurrentCell(Layer):
             after, _ = cell.step(cell, self.arrays, state, x)
         return after.h.copy(), list(after)
 
-    def drawn(self, rows: int, features: int, training: Any) -> Cell:
+    def begin(self, rows: int, features: int, training: bool | None) -> Any:
+        """The step of one call of an `RNN`: (x, states) -> (output, new states)."""
+        cell = self.drawn(rows, features, training)
+
+        def step(x: Array, states: Any) -> tuple[Array, list[Array]]:
+            after, _ = cell.step(cell, self.arrays, cell.State(*states), x)
+            return after.h, list(after)
+
+        return step
+
+    def drawn(self, rows: int, features: int, training: bool | None) -> Cell:
         """The equations for one call: in training with dropout masks, one for all its steps.
 
-        As in Keras masks are drawn wherever a rate is above 0, so that a call in inference
-        moves on the random numbers too; a rate of 1 is ignored by GRU and LSTM.
+        training None leaves the random numbers alone. As in Keras masks are drawn wherever a rate
+        is above 0, so that a call in inference moves on the random numbers too; a rate of 1 is
+        ignored by GRU and LSTM.
         """
+        if training is None:
+            return self.math
         shapes = {"dropout": (rows, features), "recurrent_dropout": (rows, self.units)}
         masks = {name: self._draw(vars(self)[name], shape) for name, shape in shapes.items()}
         if not training:

@@ -7,9 +7,10 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers.base import REQUIRED, Layer, deserialize
+from refrnn.layers.base import REQUIRED, Layer, deserialize, serialize
+from refrnn.layers.bidirectional import Bidirectional
 from refrnn.layers.cells import RecurrentCell
-from refrnn.layers.recurrent import Recurrent
+from refrnn.layers.rnn import RNN
 
 
 class TimeDistributed(Layer):
@@ -38,11 +39,12 @@ class TimeDistributed(Layer):
             raise ValueError(
                 f"{self.who}: layer is {value!r}, expected a refrnn layer, such as layers.Dense(3)"
             )
-        if isinstance(value, Recurrent) and (value.stateful or value.return_state):
+        stateful, returns = (getattr(value, n, False) for n in ("stateful", "return_state"))
+        if stateful or returns:
             raise ValueError(
-                f"{self.who}: layer is {value!r} with stateful={value.stateful} and"
-                f" return_state={value.return_state}, expected both False, because its batch is"
-                " made of every row at every step"
+                f"{self.who}: layer is {value!r} with stateful={stateful} and"
+                f" return_state={returns}, expected both False, because its batch is made of every"
+                " row at every step"
             )
         return value
 
@@ -90,7 +92,7 @@ class TimeDistributed(Layer):
             self.build(array.shape)
         B, T = array.shape[:2]
         options: dict[str, Any] = {"training": training}
-        if isinstance(self.layer, Recurrent) and mask is not None:
+        if isinstance(self.layer, RNN | Bidirectional) and mask is not None:
             inner = np.asarray(mask)
             if inner.shape != array.shape[:3]:
                 raise ValueError(
@@ -106,9 +108,4 @@ class TimeDistributed(Layer):
     def _store(self, argument: str, value: Any) -> Any:
         if argument != "layer":
             return super()._store(argument, value)
-        return {
-            "module": "keras.layers",
-            "class_name": type(value).__name__,
-            "config": value.get_config(),
-            "registered_name": None,
-        }
+        return serialize(value)
