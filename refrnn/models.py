@@ -1,5 +1,6 @@
 """Models: layers in a chain or a graph, made from a list, a Keras config or a live Keras object."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from refrnn import checks
 from refrnn.gates import Array
 from refrnn.layers import RNN, Bidirectional, Layer
 from refrnn.layers.base import deserialize
-from refrnn.layers.masks import map_arrays
+from refrnn.layers.masks import leaves, map_arrays
 from refrnn.layers.rnn import Memory
 
 
@@ -221,6 +222,45 @@ class Model:
             count = len(layer.weights)
             layer.set_weights(new[:count])
             new = new[count:]
+
+    def predict(self, inputs: Any, batch_size: int = 32) -> Any:
+        """The outputs for `inputs`, computed `batch_size` rows at a time.
+
+        A row's numbers do not depend on its batch, so they are those of one call; what is saved is
+        memory. A stateful model takes its own number of rows at a time, and carries its state on.
+        """
+        size = checks.count(self.who, "batch_size", batch_size)
+        arrays = self.arrays(inputs)
+        rows = {len(array) for array in arrays}
+        if len(rows) != 1:
+            raise ValueError(f"{self.who}: inputs have {sorted(rows)} rows, expected as many each")
+        parts = []
+        for start in range(0, max(1, rows.pop()), size):
+            batch = [array[start : start + size] for array in arrays]
+            parts.append(self(batch if len(batch) > 1 else batch[0]))
+        columns = iter([np.concatenate(leaf) for leaf in zip(*map(leaves, parts), strict=True)])
+        return map_arrays(lambda _: next(columns), parts[0])
+
+    def to_stateful(self, rows: int) -> "Model":
+        """A copy whose recurrent layers carry their state from call to call, for `rows` sequences.
+
+        Train stateless, serve stateful: the weights are copied, the state begins with zeros.
+        """
+        count = checks.count(self.who, "rows", rows)
+        copies: dict[int, Layer] = {}
+        for layer in self.layers:
+            copies[id(layer)] = mine = copy.deepcopy(layer)
+            if isinstance(mine, Bidirectional):
+                raise ValueError(
+                    f"{self.who}: {mine.who} cannot be made stateful, expected layers that go one"
+                    " way, because its backward half needs the end of the sequence first"
+                )
+            if isinstance(mine, RNN):
+                mine.make_stateful(count)
+        nodes = [node._replace(layer=copies[id(node.layer)]) for node in self.nodes]
+        return Model(
+            self.name, self.inputs, nodes, self.outputs, [copies[id(x)] for x in self.layers]
+        )
 
     def reset_states(self) -> None:
         """Make every stateful layer forget what it carries."""

@@ -253,7 +253,7 @@ class RNN(Layer):
             )
         if rows is None:
             if states is not None:
-                first = next(iter(leaves(states)), None)
+                first: Any = next(iter(leaves(states)), 0)
                 self._carried = self._state(states, len(first) if np.ndim(first) else 0)
             elif self._carried is not None:
                 self._carried = map_arrays(np.zeros_like, self._carried)
@@ -271,6 +271,11 @@ class RNN(Layer):
         self._carried = changed
 
     reset_state = reset_states
+
+    def make_stateful(self, rows: int) -> None:
+        """From now on carry the state of `rows` sequences, zeros to begin with."""
+        self.stateful = True
+        self._carried = self._state(None, rows)
 
     def _carried_rows(self) -> int:
         return len(leaves(self._carried)[0])
