@@ -133,6 +133,43 @@ def test_keras_fixes_the_batch_of_a_stateful_layer_for_good(tf: Any) -> None:
         mine(np.ones((3, 7, 5)))
 
 
+def test_a_stack_of_one_cell_with_a_mask_fails_in_keras(tf: Any) -> None:
+    k = tf.keras.layers
+    x, mask = np.ones((2, 3, 4), np.float32), np.array([[1, 0, 1], [1, 1, 0]], bool)
+    theirs = k.RNN(k.StackedRNNCells([k.LSTMCell(5)]))
+    theirs(tf.tf.constant(x))
+    with pytest.raises(ValueError, match="nested structure"):
+        theirs(tf.tf.constant(x), mask=tf.tf.constant(mask))
+    stack = layers.RNN([layers.LSTMCell(5)])
+    stack.set_weights(theirs.get_weights())
+    alone = layers.LSTM(5)
+    alone.set_weights(theirs.get_weights())
+    assert np.array_equal(stack(x, mask=mask), alone(x, mask=mask))
+
+
+def test_the_states_of_a_stack_cannot_be_reset_in_keras(tf: Any) -> None:
+    k = tf.keras.layers
+    theirs = k.RNN(k.StackedRNNCells([k.GRUCell(2), k.LSTMCell(3)]), stateful=True)
+    theirs(tf.tf.ones((2, 3, 4)))
+    with pytest.raises(AttributeError):
+        theirs.reset_state()
+    mine = layers.RNN([layers.GRUCell(2), layers.LSTMCell(3)], stateful=True)
+    mine(np.ones((2, 3, 4)))
+    mine.reset_states(rows=[0])
+    (first,), (h, c) = mine.states
+    assert not any(part[0].any() for part in (first, h, c))
+    assert all(part[1].any() for part in (first, h, c))
+
+
+def test_a_stateful_pair_that_returns_its_states_crashes_keras(tf: Any) -> None:
+    k = tf.keras.layers
+    with pytest.raises(TypeError):
+        k.Bidirectional(k.GRU(2, stateful=True, return_state=True))(tf.tf.ones((2, 3, 4)))
+    mine = layers.Bidirectional(layers.GRU(2, stateful=True, return_state=True))
+    y, forward, backward = mine(np.ones((2, 3, 4)))
+    assert np.array_equal(y, np.concatenate([forward, backward], axis=1))
+
+
 def test_a_list_as_mask_fails_in_keras(tf: Any) -> None:
     case = Case("GRU", mask="holes")
     arrays = case.arrays()

@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_dropout
 import test_grid
 import test_layers
 import test_reference
+import test_rnn
 from hypothesis import Phase, settings
 
-from refrnn import activations, cells, gates, reference
-from refrnn.layers import recurrent
-from refrnn.layers.recurrent import Memory, Recurrent
+from refrnn import activations, cells, gates, random, reference
+from refrnn.layers import bidirectional, recurrent, rnn
+from refrnn.layers import cells as layer_cells
+from refrnn.layers.recurrent import Recurrent
+from refrnn.layers.rnn import Memory
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
@@ -543,6 +547,79 @@ def the_bug_of_keras_with_unroll_copied(patch: Patch) -> None:
     change_advance(patch, wrong)
 
 
+@mutant
+def backward_outputs_not_turned_round(patch: Patch) -> None:
+    patch.setattr(bidirectional.np, "flip", lambda array, axis: array)
+
+
+@mutant
+def halves_of_a_pair_swapped(patch: Patch) -> None:
+    merges = {
+        name: lambda f, b, merge=merge: merge(b, f) for name, merge in bidirectional.MERGES.items()
+    }
+    patch.setattr(bidirectional, "MERGES", merges)
+
+
+@mutant
+def masked_steps_of_a_pair_repeat_their_output(patch: Patch) -> None:
+    right = bidirectional.Bidirectional.call
+
+    def call(self: Any, sequences: Any, *rest: Any, **more: Any) -> Any:
+        self.forward_layer.zero_output_for_mask = False
+        self.backward_layer.zero_output_for_mask = False
+        return right(self, sequences, *rest, **more)
+
+    patch.setattr(bidirectional.Bidirectional, "call", call)
+
+
+@mutant
+def states_of_a_stack_not_held_at_masked_steps(patch: Patch) -> None:
+    patch.setattr(rnn, "_held", lambda live, old: lambda new: new)
+
+
+@mutant
+def cells_of_a_stack_see_the_input_of_the_first(patch: Patch) -> None:
+    right = rnn.StackedRNNCells.begin
+
+    def begin(self: Any, rows: int, features: int, training: Any) -> Any:
+        step = right(self, rows, features, training)
+
+        def wrong(x: Any, states: Any) -> Any:
+            y, after = step(x, states)
+            return 0 * y, after
+
+        return wrong
+
+    patch.setattr(rnn.StackedRNNCells, "begin", begin)
+
+
+@mutant
+def dropout_keeps_what_it_should_drop(patch: Patch) -> None:
+    patch.setattr(layer_cells, "dropout", lambda x, rate, seed: random.dropout(x, 1 - rate, seed))
+
+
+@mutant
+def dropout_without_its_scale(patch: Patch) -> None:
+    patch.setattr(
+        layer_cells, "dropout", lambda x, rate, seed: np.sign(random.dropout(x, rate, seed))
+    )
+
+
+@mutant
+def inference_draws_no_random_numbers(patch: Patch) -> None:
+    right = layer_cells.RecurrentCell.drawn
+    patch.setattr(
+        layer_cells.RecurrentCell,
+        "drawn",
+        lambda self, rows, features, training: right(self, rows, features, training or None),
+    )
+
+
+@mutant
+def one_dropout_mask_for_all_gates(patch: Patch) -> None:
+    patch.setattr(layer_cells.RecurrentCell, "mask_count", property(lambda self: 1))
+
+
 # --- the suite ---
 
 
@@ -562,9 +639,11 @@ SUITE: dict[str, Callable[..., Any]] = {
     "rows": test_reference.test_a_row_does_not_depend_on_the_rows_beside_it,
     "products": test_reference.test_a_product_sums_each_row_in_one_order_for_all_shapes,
     "Keras, call by call": test_layers.test_a_stateful_layer_equals_keras_call_by_call,
+    "Keras, stacks": test_rnn.test_a_stack_of_cells_equals_keras,
+    "Keras, both ways": test_rnn.test_bidirectional_equals_keras,
+    "Keras, training": test_dropout.test_training_outputs_are_those_of_keras_call_by_call,
     "Keras, whole": test_layers.test_a_whole_run_equals_keras_in_every_mode,
 }
-NEEDS_TENSORFLOW = ("grid", "Keras, call by call", "Keras, whole")
 
 
 @pytest.fixture
@@ -586,7 +665,7 @@ def caught_by(tf: Any) -> str | None:
     """The first test of SUITE that fails by an assertion. Errors of other kinds are not caught."""
     for name, test in SUITE.items():
         try:
-            test(**({"tf": tf} if name in NEEDS_TENSORFLOW else {}))
+            test(**({"tf": tf} if name == "grid" or name.startswith("Keras") else {}))
         except AssertionError:
             return name
     return None
