@@ -17,7 +17,7 @@ import test_rnn
 from hypothesis import Phase, settings
 
 from refrnn import activations, cells, gates, random, reference
-from refrnn.layers import bidirectional, recurrent, rnn
+from refrnn.layers import bidirectional, recurrent, rnn, stacking
 from refrnn.layers import cells as layer_cells
 from refrnn.layers.recurrent import Recurrent
 from refrnn.layers.rnn import Memory
@@ -579,7 +579,7 @@ def states_of_a_stack_not_held_at_masked_steps(patch: Patch) -> None:
 
 @mutant
 def cells_of_a_stack_see_the_input_of_the_first(patch: Patch) -> None:
-    right = rnn.StackedRNNCells.begin
+    right = stacking.StackedRNNCells.begin
 
     def begin(self: Any, rows: int, features: int, training: Any) -> Any:
         step = right(self, rows, features, training)
@@ -590,7 +590,7 @@ def cells_of_a_stack_see_the_input_of_the_first(patch: Patch) -> None:
 
         return wrong
 
-    patch.setattr(rnn.StackedRNNCells, "begin", begin)
+    patch.setattr(stacking.StackedRNNCells, "begin", begin)
 
 
 @mutant

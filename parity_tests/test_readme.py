@@ -1,6 +1,7 @@
 """What the README says of Python runs, as it stands, from top to bottom."""
 
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,12 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained = resources.files("refrnn.verify") / "models" / "running_sum.keras"
+    (tmp_path / "my_model.keras").write_bytes(trained.read_bytes())
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 5
     names: dict[str, object] = {}

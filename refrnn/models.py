@@ -10,7 +10,8 @@ from refrnn import checks
 from refrnn.gates import Array
 from refrnn.layers import RNN, Bidirectional, Layer
 from refrnn.layers.base import deserialize
-from refrnn.layers.masks import leaves, map_arrays
+from refrnn.layers.masks import leaves, map_arrays, mask_of
+from refrnn.layers.operations import Operation
 from refrnn.layers.rnn import Memory
 
 
@@ -111,9 +112,16 @@ class Model:
             given |= kwargs
             given.pop("training", None)
             start = given.pop("initial_state", None)
-            memory = (memories or {}).get(key) or node.layer.start(len(given["sequences"]), start)
+            sequences = given["sequences"]
+            memory = (memories or {}).get(key) or node.layer.start(len(sequences), start)
+            explicit, came = given.get("mask"), mask_of(sequences)
+            if start is None and explicit is None:  # as in a call: a state switches the mask off
+                given["mask"] = came
             output, after[key] = node.layer.advance(memory=memory, **given)
-            return output
+            previous = came if explicit is None else explicit
+            if previous is None:
+                return output
+            return node.layer.with_masks(output, sequences, previous)
 
         return self._run(self.arrays(inputs), call), after
 
@@ -331,7 +339,8 @@ def from_config(kind: str, config: dict[str, Any]) -> Model:
     for entry in config["layers"]:
         if entry["class_name"] != "InputLayer":
             layer = deserialize(entry)
-            layers.append(layer)
+            if not isinstance(layer, Operation):  # Keras does not count them among its layers
+                layers.append(layer)
             for call, node in enumerate(entry["inbound_nodes"]):
                 args, kwargs = _tensors(node["args"]), _tensors(node["kwargs"])
                 waiting.append(Node(layer, call, tuple(args), kwargs))

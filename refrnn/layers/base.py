@@ -194,7 +194,7 @@ class Layer:
         if self.built:
             shapes = {n: a.shape for n, a in zip(self.weight_names, self.weights, strict=True)}
         else:
-            shapes = self.weight_shapes(len(new[0]) if new and new[0].ndim else 0)
+            shapes = self.weight_shapes(self._features(new))
         if len(new) != len(shapes):
             raise ValueError(
                 f"{self.who}: set_weights got {len(new)} arrays, expected {len(shapes)}:"
@@ -202,7 +202,9 @@ class Layer:
             )
         for (name, shape), value in zip(shapes.items(), new, strict=True):
             if value.shape != shape:
-                why = "it was built with" if self.built else "that goes with the rows of the kernel"
+                why = "that goes with the rows of the kernel"
+                if self.built or "kernel" not in shapes:
+                    why = "it was built with" if self.built else "that goes with its arguments"
                 raise ValueError(
                     f"{self.who}: {name} has shape {value.shape}, expected {shape}, the shape {why}"
                 )
@@ -211,11 +213,19 @@ class Layer:
             for name, value in zip(shapes, new, strict=True)
         ]
         if not self.built:
-            self.build((None, len(new[0])))
+            self._build_for(self._features(new))
         for array, value in zip(self.weights, ready, strict=True):
             array.flags.writeable = True
             array[...] = value
             array.flags.writeable = False
+
+    def _features(self, weights: list[Array]) -> Any:
+        """What `weight_shapes` and `_build_for` of an unbuilt layer need to know of its weights."""
+        return len(weights[0]) if weights and weights[0].ndim else 0
+
+    def _build_for(self, features: Any) -> None:
+        """Make weights of the shapes `weight_shapes(features)`."""
+        self.build((None, features))
 
     @property
     def weight_dtype(self) -> np.dtype[Any]:
@@ -251,10 +261,13 @@ class Layer:
         takes_mask = "mask" in _names(type(self).call) and mask is None
         if takes_mask and sum(map(has_arrays, given.values())) == 1:
             kwargs["mask"] = previous
-        outputs = self.call(*args, **kwargs)
+        return self.with_masks(self.call(*args, **kwargs), first, previous)
+
+    def with_masks(self, outputs: Any, inputs: Any, previous_mask: Any) -> Any:
+        """The outputs of a call on `inputs` with `previous_mask`, their masks attached."""
         if not self.supports_masking:
             return outputs
-        masks = leaves(self.compute_mask(first, previous))
+        masks = leaves(self.compute_mask(inputs, previous_mask))
         if len(masks) == 1 and masks[0] is None:
             return outputs
         rest = iter(masks)
@@ -331,12 +344,14 @@ def deserialize(entry: dict[str, Any]) -> Layer:
             " dictionary"
         )
     module = str(module or "keras")
+    if module.startswith("keras.src.ops"):  # an operation that makes masks, between the layers
+        kind = f"ops.{kind}"
     if kind not in KINDS or module.partition(".")[0] != "keras":
         name = config.get("name", entry.get("name"))
         origin = "" if module.startswith("keras") else f" of {module}"
         raise ValueError(
             f"layer {name!r} is a {kind}{origin}, which refrnn does not have; expected one of"
-            f" {', '.join(KINDS)}"
+            f" {', '.join(name for name in KINDS if '.' not in name)}"
         )
     return KINDS[kind].from_config(config)
 

@@ -10,6 +10,7 @@ from refrnn.gates import Array
 from refrnn.layers.base import REQUIRED, Layer, deserialize, serialize
 from refrnn.layers.bidirectional import Bidirectional
 from refrnn.layers.cells import RecurrentCell
+from refrnn.layers.reshaping import moved
 from refrnn.layers.rnn import RNN
 
 
@@ -77,12 +78,14 @@ class TimeDistributed(Layer):
         self.built = self.layer.built
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Array:
-        array = checks.numbers(self.who, "the input", inputs, self.dtype)
+        array = moved(self.who, inputs, self.dtype)
         if array.ndim < 3:
             raise ValueError(
                 f"{self.who}: the input has shape {array.shape}, expected (batch, time, ...)"
             )
-        features = len(self.weights[0]) if self.weights else array.shape[-1]
+        kernel = self.weights[0] if self.weights else None
+        rows = kernel is not None and kernel.ndim == 2 and self.weight_names[0].endswith("kernel")
+        features = len(self.weights[0]) if rows else array.shape[-1]
         if array.shape[-1] != features:
             raise ValueError(
                 f"{self.who}: the input has shape {array.shape}, expected (..., {features}),"

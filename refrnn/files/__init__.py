@@ -1,0 +1,114 @@
+"""Models and weights from files of Keras 2 and 3: .keras, .h5 and .weights.h5.
+
+Neither TensorFlow nor Keras is needed, and nothing in a file is imported, unpickled or run. What
+is damaged, hostile, or not of refrnn's layers is refused with a FileError.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from refrnn.files import archive, keras2, keras3, weights
+from refrnn.files.errors import FileError, shown, within
+from refrnn.files.hdf5 import SIGNATURE, Tree
+from refrnn.files.hdf5 import opened as hdf5_opened
+from refrnn.files.keras3 import Named
+from refrnn.models import Model
+
+__all__ = ["FileError", "load_model", "load_weights"]
+
+AnyPath = str | os.PathLike[str]
+LEGACY = ("model_weights",)
+
+
+def load_model(path: AnyPath) -> Model:
+    """The model in a file that Keras 2 or 3 wrote, with its weights.
+
+    path  a .keras archive or a whole-model .h5 file, told apart by what they begin with
+
+    Carried states, the optimizer and the loss are not read. Raises FileError (a ValueError) for a
+    file that is damaged or holds what refrnn does not have; ImportError where h5py is missing.
+    """
+    with _naming(path), archive.opened(path) as (stream, size):
+        head = stream.read(8)
+        stream.seek(0)
+        if head == SIGNATURE:
+            with hdf5_opened(stream, size) as tree:
+                version, text = (tree.text((), k) for k in ("keras_version", "model_config"))
+                if text is None:
+                    raise FileError(
+                        "has no attribute model_config, expected a whole model; for a file of"
+                        " weights alone make the model and call load_weights(model, path)"
+                    )
+                with within("model_config", RecursionError):
+                    model, layers = _model(version, archive.parse(text))
+                weights.assign(layers, weights.from_names(tree, LEGACY, layers))
+            return model
+        found = archive.members(stream, size)
+        with within("metadata.json"):
+            version = archive.parse(found["metadata.json"]).get("keras_version")
+        with within("config.json", RecursionError):
+            model, layers = _model(version, archive.parse(found["config.json"]))
+        stored = found["model.weights.h5"]
+        with (
+            within("model.weights.h5"),
+            hdf5_opened(io.BytesIO(stored), len(stored)) as tree,
+        ):
+            weights.assign(layers, weights.from_tree(tree, layers))
+        return model
+
+
+def load_weights(model: Model, path: AnyPath) -> None:
+    """Write the weights in a file into `model`, or none of them where one does not fit.
+
+    path  a .weights.h5 file, a legacy .h5 file of weights, or a whole model, whose weights it is
+
+    Raises FileError as `load_model`.
+    """
+    layers = [(type(layer).__name__, layer) for layer in model.layers]
+    with _naming(path), archive.opened(path) as (stream, size):
+        head = stream.read(8)
+        stream.seek(0)
+        if head != SIGNATURE:
+            stored = archive.members(stream, size)["model.weights.h5"]
+            source: Any = io.BytesIO(stored)
+            size = len(stored)
+        else:
+            source = stream
+        with hdf5_opened(source, size) as tree:
+            weights.assign(layers, _weights(tree, layers))
+
+
+def _weights(tree: Tree, layers: list[Named]) -> list[list[Any]]:
+    for top in ((), LEGACY):
+        if tree.has(top) and any(
+            tree.texts(top, name) is not None for name in ("layer_names", "layer_names0")
+        ):
+            return weights.from_names(tree, top, layers)
+    return weights.from_tree(tree, layers)
+
+
+def _model(version: Any, config: dict[str, Any]) -> tuple[Model, list[Named]]:
+    major = version.partition(".")[0] if isinstance(version, str) else None
+    if major not in ("2", "3"):
+        raise FileError(
+            f"keras_version is {shown(version)}, expected that of Keras 2 or 3, because they give"
+            " one name, hard_sigmoid, to two functions"
+        )
+    if major == "3":
+        return keras3.model(config)
+    new = keras2.upgrade(config)
+    stored = [entry["stored_as"] for entry in new["config"]["layers"] if "stored_as" in entry]
+    model, layers = keras3.model(new)
+    return model, [(kind, layer) for kind, (_, layer) in zip(stored, layers, strict=True)]
+
+
+@contextmanager
+def _naming(path: AnyPath) -> Iterator[None]:
+    """Complaints begin with the file."""
+    try:
+        yield
+    except FileError as error:
+        raise FileError(f"{os.fspath(path)}: {error}") from None
