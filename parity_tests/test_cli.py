@@ -207,7 +207,7 @@ def test_an_operation_that_refrnn_does_not_have_is_named(
 ) -> None:
     x = tf.keras.layers.Input((None, 3))
     model = tf.keras.Model(x, tf.keras.layers.LSTM(4)(x) + 1.0)
-    assert "is a Add, which refrnn" in verify(save(tf, model, tmp_path / "m.keras")).message
+    assert "is a ops.Add, which refrnn" in verify(save(tf, model, tmp_path / "m.keras")).message
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
