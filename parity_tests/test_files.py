@@ -20,11 +20,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from test_models import GRAPHS, graph, randomize
 
 import refrnn
-from refrnn import layers
+from refrnn import from_keras, layers
 from refrnn.files import FileError, load_model, load_weights
 from refrnn.files import archive as archive_module
+from refrnn.files.keras2 import upgrade
 from refrnn.verify import compare
 from refrnn.verify.chunks import flat
 from refrnn.verify.compare import same_bits
@@ -42,6 +44,8 @@ PLAIN_H5 = FIXTURES / "keras" / "01_seq_lstm.h5"
 GRAPH = FIXTURES / "keras" / "05_func_encdec.keras"
 KERAS2 = FIXTURES / "keras2" / "k2_01_lstm_hard_sigmoid.keras"
 GRAPH2 = FIXTURES / "keras2" / "k2_10_states_compiled.keras"
+# Keras, where it saves: its variables do not take NumPy's newer argument copy
+SAVING = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def name_of(path: Path) -> str:
@@ -149,6 +153,39 @@ def test_weights_fit_layers_that_were_never_built(path: Path) -> None:
         model, stem(path).with_suffix(".h5")
     )
     assert_outputs_are_those_of_the_file(model, path)
+
+
+@SAVING
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_saved_graph_is_the_live_one(tf: Any, name: str, suffix: str, tmp_path: Path) -> None:
+    source, x = graph(tf, name, "float32")
+    path = tmp_path / f"model{suffix}"
+    source.save(path)
+    mine, want = load_model(path), from_keras(source)
+    assert same_bits(flat(mine(x)), flat(want(x)))
+    assert [item.name for item in mine.inputs] == [item.name for item in want.inputs]
+
+
+@SAVING
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("frozen", ["forward_layer", "backward_layer", None])
+def test_frozen_parts_of_a_layer_are_not_exchanged_with_the_others(
+    tf: Any, frozen: str | None, suffix: str, tmp_path: Path
+) -> None:
+    """In .h5 frozen weights come after the others: of equal shapes, only the flags tell."""
+    k = tf.keras.layers
+    both = k.Bidirectional(k.LSTM(3, return_sequences=True))
+    source = randomize(tf.keras.Sequential([k.Input((4, 2)), both, k.Dense(2)]))
+    if frozen:
+        getattr(both, frozen).trainable = False
+    else:
+        both.trainable = False
+    path = tmp_path / f"model{suffix}"
+    source.save(path)
+    x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("f4")
+    want = np.asarray(source(tf.tf.constant(x)))
+    compare({"y": load_model(path)(x)}, {"y": want}, RELATIVE["float32"], path.name)
 
 
 def test_both_formats_and_both_names_hold_one_model() -> None:
@@ -409,6 +446,7 @@ def test_a_compressed_archive_loads(tmp_path: Path) -> None:
     [
         ("[" * 100_000, "nested 100000 deep"),
         ('{"a":' * 200_000, "nested 200000 deep"),
+        ('{"a": [' + "[]," * 300_000 + "[]]}", "has 300003 parts, expected at most 64 and 200000"),
         ("", "Expecting value"),
         ("[]", "is a list, expected an object"),
         ('{"a": 1, "a": 2}', "key 'a' twice"),
@@ -514,9 +552,16 @@ def input_of_odd_shape(config: dict[str, Any]) -> None:
     config["config"]["layers"][0]["config"]["batch_shape"] = [None, "x", -3]
 
 
+def too_many_layers(config: dict[str, Any]) -> None:
+    config["config"]["layers"] += [
+        {"class_name": "Dropout", "config": {"name": f"d{k}", "rate": 0.5}} for k in range(20_000)
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (too_many_layers, "has 20004 layers, expected at most 1000"),
         (lambda_layer, "Lambda, which is code"),
         (lambda_activation, "__lambda__, which is code"),
         (function_activation, "function, which is code"),
@@ -643,6 +688,13 @@ def test_settings_of_keras_2_that_change_numbers_are_refused(
     change: Any, message: str, tmp_path: Path
 ) -> None:
     refused(reconfigured(KERAS2, tmp_path / "x.keras", change), message)
+
+
+def test_an_axis_of_keras_2_is_one_number_in_keras_3() -> None:
+    entry = {"class_name": "BatchNormalization", "config": {"name": "b", "axis": [2]}}
+    new = upgrade({"class_name": "Sequential", "config": {"name": "m", "layers": [entry]}})
+    assert new["config"]["layers"][0]["config"]["axis"] == 2
+    assert entry["config"]["axis"] == [2]
 
 
 def test_a_mask_and_a_state_together_are_refused_from_keras_2(tmp_path: Path) -> None:

@@ -27,5 +27,7 @@ def test_every_layer_of_the_readme_is_there() -> None:
     import refrnn
 
     text = README.read_text(encoding="utf-8")
-    for name in refrnn.layers.LAYERS:
+    for name in refrnn.layers.__all__:
+        if name in ("Layer", "Recurrent"):  # what the others are made of
+            continue
         assert name.removesuffix("Cell") in text, name

@@ -23,6 +23,7 @@ MEMBERS = ("metadata.json", "config.json", "model.weights.h5")  # what .keras mu
 SLACK = 64 << 20
 MAX_JSON = 4 << 20  # bytes; a layer takes about 2,000, so a model of 2,000 layers has room
 MAX_DEPTH = 64  # of JSON; cells in a stack in an RNN in a wrapper reach 15
+MAX_PARTS = 200_000  # objects and lists of JSON; a layer has about 20
 MAX_DIRECTORY = 4 << 20  # bytes zipfile may read at a time: the list of 40,000 members
 MAX_DIGITS = 19  # of a JSON integer: 64 bits
 PIECE = 1 << 20
@@ -114,11 +115,11 @@ def parse(text: bytes | str) -> dict[str, Any]:
             text = text.encode()
         if len(text) > MAX_JSON:
             raise FileError(f"has {len(text)} bytes, expected at most {MAX_JSON}")
-        depth = _depth(text)
-        if depth > MAX_DEPTH:
+        depth, parts = _nesting(text)
+        if depth > MAX_DEPTH or parts > MAX_PARTS:
             raise FileError(
-                f"is nested {depth} deep, expected at most {MAX_DEPTH}, which no model of Keras's"
-                " reaches"
+                f"is nested {depth} deep and has {parts} parts, expected at most {MAX_DEPTH} and"
+                f" {MAX_PARTS}, which no model of Keras's reaches"
             )
         found = json.loads(text.decode(), object_pairs_hook=_object, parse_int=_integer)
         if not isinstance(found, dict):
@@ -126,17 +127,18 @@ def parse(text: bytes | str) -> dict[str, Any]:
         return found
 
 
-def _depth(text: bytes) -> int:
-    """How deep the brackets outside of strings are nested; found before anything is parsed."""
-    deepest = depth = 0
-    for found in re.finditer(_TOKENS, text):
+def _nesting(text: bytes) -> tuple[int, int]:
+    """How deep the brackets outside of texts are nested, and how many open."""
+    deepest = depth = parts = 0
+    for found in _TOKENS.finditer(text):
         token = found.group()
         if token in b"[{":
             depth += 1
+            parts += 1
             deepest = max(deepest, depth)
         elif token in b"]}":
             depth -= 1
-    return deepest
+    return deepest, parts
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -73,6 +73,9 @@ def _layer(entry: Any) -> dict[str, Any]:
             config[name] = _initializer(value)
     if kind == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")
+    axis = config.get("axis")
+    if kind == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+        config["axis"] = axis[0]
     for inner in list(inner_entries(config)):
         key = next((k for k, v in config.items() if v is inner), None)
         if key is not None:

@@ -14,6 +14,7 @@ from refrnn.files.errors import FileError, shown, within
 from refrnn.layers import LAYERS, Layer
 from refrnn.models import Model, from_config
 
+MAX_LAYERS = 1000  # finding names that are there twice takes time by their square
 CODE = ("Lambda", "__lambda__", "function", "__function__", "__class__", "__typespec__")
 NESTED = ("layer", "backward_layer", "cell")  # settings that are layers, and "cells", a list
 
@@ -63,6 +64,8 @@ def _entries(body: Any) -> list[dict[str, Any]]:
     found = body.get("layers") if isinstance(body, dict) else None
     if not isinstance(found, list) or not found:
         raise FileError(f"the model's layers are {shown(found)}, expected a list of them")
+    if len(found) > MAX_LAYERS:
+        raise FileError(f"the model has {len(found)} layers, expected at most {MAX_LAYERS}")
     for entry in found:
         if not is_entry(entry):
             raise FileError(f"a layer is {shown(entry)}, expected a class_name and a config")
@@ -163,6 +166,8 @@ def inner_entries(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The layers and cells that are settings of a layer."""
     found = [config[key] for key in NESTED if config.get(key) is not None]
     cells = config.get("cells")
+    if isinstance(cells, list) and len(cells) > MAX_LAYERS:
+        raise FileError(f"a stack has {len(cells)} cells, expected at most {MAX_LAYERS}")
     for entry in [*found, *(cells if isinstance(cells, list) else [])]:
         if not is_entry(entry):
             raise FileError(

@@ -151,17 +151,25 @@ def _leaves(path: Path, layer: Layer, tree: Tree | None) -> Iterator[tuple[Path,
 
 
 def _plain_parts(layer: Layer, arrays: list[Array]) -> list[Array]:
-    """A flat list, part by part through `plain`."""
+    """A flat list of .h5 in the order of `set_weights`, part by part through `plain`.
+
+    In .h5 the weights that are trained come before those that are frozen.
+    """
     leaves = [leaf for _, leaf in _leaves((), layer, None)]
     counts = [len(leaf.weights if leaf.built else leaf.weight_shapes(1)) for leaf in leaves]
     if sum(counts) != len(arrays):
         return arrays  # the layer will say what it expected
-    rest = iter(arrays)
-    return [
-        array
-        for leaf, count in zip(leaves, counts, strict=True)
-        for array in plain(leaf, [next(rest) for _ in range(count)])
-    ]
+    frozen, rest = _frozen(layer), iter(arrays)
+    found: dict[int, list[Array]] = {}
+    for k in sorted(range(len(leaves)), key=frozen.__getitem__):
+        found[k] = plain(leaves[k], [next(rest) for _ in range(counts[k])])
+    return [array for k in range(len(leaves)) for array in found[k]]
+
+
+def _frozen(layer: Layer, above: bool = False) -> list[bool]:
+    """For each of the leaves of a layer, whether it or what it is in is not trained."""
+    here, parts = above or not layer.trainable, _parts(layer)
+    return [f for _, part in parts for f in _frozen(part, here)] if parts else [here]
 
 
 GATES = {"LSTMCell": 4, "GRUCell": 3}
