@@ -916,6 +916,22 @@ def test_a_text_that_declares_to_be_longer_than_it_is_is_refused(tmp_path: Path)
         refused(path, f"has a text of {length} bytes .* damaged")
 
 
+def test_a_header_that_libhdf5_would_measure_for_ever_is_refused(tmp_path: Path) -> None:
+    """Found by benchmarks/fuzz_files.py, seed 1045282; in a process that can be ended."""
+    data = bytearray((FIXTURES / "keras" / "05_func_encdec.h5").read_bytes())
+    for places, value in (((18544,), 8), ((18606, 18607, 26816, 26817), 255), ((18670,), 1)):
+        for place in places:
+            data[place] = value
+    data[18671] = 0
+    path = tmp_path / "x.h5"
+    path.write_bytes(data)
+    program = f"import refrnn; refrnn.load_model({str(path)!r})"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "FileError" in run.stderr
+
+
 def test_many_references_to_one_long_text_are_refused(tmp_path: Path) -> None:
     """They would be a text each in memory: 4,000 of 60,000 bytes."""
     path = tmp_path / "x.h5"

@@ -19,6 +19,8 @@ from refrnn.gates import Array
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_FOLDERS = 20  # how deep; Keras's own go 8 deep
 
+KINDS = {1: "SoftLink", 64: "ExternalLink"}  # of links, as libhdf5 numbers them
+
 Path = tuple[str, ...]
 
 
@@ -52,17 +54,23 @@ def opened(stream: IO[bytes], size: int) -> "Iterator[Tree]":
     with within("HDF5", Exception):
         root = h5py.File(stream, "r")
     try:
-        yield Tree(root, stream, size)
+        yield Tree(root, stream, size, _root_address(stream, version))
     finally:
         with within("HDF5", Exception):
             root.close()
 
 
+def _root_address(stream: IO[bytes], version: int) -> int:
+    """Where the header of the root folder is: a number in the first bytes of a file."""
+    stream.seek(64 if version == 0 else 36)
+    return int.from_bytes(stream.read(8), "little")
+
+
 class Tree:
     """An open HDF5 file; every place in it is a path of names from the root."""
 
-    def __init__(self, root: Any, stream: IO[bytes], size: int) -> None:
-        self._root, self._size = root, size
+    def __init__(self, root: Any, stream: IO[bytes], size: int, address: int) -> None:
+        self._root, self._size, self._address = root, size, address
         self._texts = Texts(stream, size)
         self._left = size  # what all arrays together may still take: no more than the file has
 
@@ -86,14 +94,13 @@ class Tree:
         waiting = [path]
         while waiting:
             path = waiting.pop()
-            here = self._object(path)
-            if here is None:
+            at = self._place(path)
+            if at is None:
                 continue
+            here, place = at
             if not isinstance(here, _h5py().Group):
                 found.append(path)
                 continue
-            with within(_said(path), Exception):
-                place = int(_h5py().h5o.get_info(here.id).addr)
             if place in seen or len(path) > MAX_FOLDERS:
                 raise FileError(
                     f"folder {_said(path)} is reached twice or is more than {MAX_FOLDERS} deep,"
@@ -144,11 +151,11 @@ class Tree:
 
     def texts(self, path: Path, name: str) -> list[str] | None:
         """The attribute `name` of a folder as a list of texts; None where it has none."""
-        found = self._object(path)
+        found = self._place(path)
         if found is None:
             return None
         with within(f"{_said(path)}: attribute {name!r}", Exception):
-            return self._texts.of(int(_h5py().h5o.get_info(found.id).addr), name)
+            return self._texts.of(found[1], name)
 
     def text(self, path: Path, name: str) -> str | None:
         """An attribute that is one text."""
@@ -158,26 +165,31 @@ class Tree:
         return found[0] if found else None
 
     def _object(self, path: Path) -> Any:
-        """The group or dataset at `path`, or None; every link on the way must be a hard one."""
-        h5py, here = _h5py(), self._root
+        """The group or dataset at `path`, or None."""
+        found = self._place(path)
+        return None if found is None else found[0]
+
+    def _place(self, path: Path) -> tuple[Any, int] | None:
+        """The object at `path` and its address; every link on the way must be a hard one.
+
+        The address is the link's: h5py's own get_info measures the object, and never ends on some.
+        """
+        h5py, here, address = _h5py(), self._root, self._address
         if any(not name or name in (".", "..") or "/" in name or "\0" in name for name in path):
             raise FileError(f"{_said(path)} is no path of names, expected one")
         for depth, name in enumerate(path, 1):
             with within(_said(path[:depth]), Exception):
-                if not isinstance(here, h5py.Group) or not here.id.links.exists(_encoded(name)):
+                key = name.encode("utf-8", "surrogateescape")  # as h5py decodes names
+                if not isinstance(here, h5py.Group) or not here.id.links.exists(key):
                     return None
-                link = here.get(name, getlink=True)
-                if not isinstance(link, h5py.HardLink):
+                link = here.id.links.get_info(key)
+                if link.type != h5py.h5l.TYPE_HARD:
                     raise FileError(
-                        f"is a {type(link).__name__}, expected what it stands for, because a link"
-                        " may lead anywhere, out of the file too"
+                        f"is a {KINDS.get(link.type, 'strange link')}, expected what it stands for,"
+                        " because a link may lead anywhere, out of the file too"
                     )
-                here = here[name]
-        return here
-
-
-def _encoded(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")  # as h5py decodes names
+                here, address = here[name], int(link.u)
+        return here, address
 
 
 def _said(path: Path) -> str:
