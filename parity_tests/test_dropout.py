@@ -116,3 +116,18 @@ def test_a_config_goes_to_keras_and_back(tf: Any, kind: str) -> None:
     mine = getattr(layers, kind).from_config(theirs.get_config())
     back = type(theirs).from_config(mine.get_config())
     assert back.get_config() == theirs.get_config()
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_whole_channels_of_images_are_dropped_as_in_keras(
+    tf: Any, rng: np.random.Generator, data_format: str
+) -> None:
+    theirs = tf.keras.layers.SpatialDropout2D(0.4, data_format=data_format, seed=11, name="d")
+    mine = layers.SpatialDropout2D.from_config(theirs.get_config())
+    assert type(theirs).from_config(mine.get_config()).get_config() == theirs.get_config()
+    x = rng.normal(size=(3, 4, 5, 6)).astype("float32")
+    for training in (True, False, True):
+        want = np.asarray(theirs(tf.tf.constant(x), training=training))
+        np.testing.assert_array_equal(mine(x, training=training), want, strict=True)
+    with pytest.raises(ValueError, match=r"shape \(3, 4, 5\), expected \(batch, .*height, width"):
+        mine(x[..., 0], training=True)

@@ -542,8 +542,8 @@ CONSTRUCTORS = {
         for value in (3, None, "Dense", Dense)
     },
     "TimeDistributed of another layer's config": (
-        lambda: TimeDistributed({"class_name": "Conv2D", "config": {"name": "in"}}), ValueError,
-        "layer 'in' is a Conv2D, which refrnn does not have; expected one of SimpleRNN,"),
+        lambda: TimeDistributed({"class_name": "Lambda", "config": {"name": "in"}}), ValueError,
+        "layer 'in' is a Lambda, which refrnn does not have; expected one of SimpleRNN,"),
     "TimeDistributed of a cell": (
         lambda: TimeDistributed(LSTMCell(2, name="c"), name="a"), ValueError,
         "TimeDistributed 'a': layer is <LSTMCell 'c'>, expected"),
@@ -964,14 +964,14 @@ HAS = ", which refrnn does not have; expected one of SimpleRNN, GRU, LSTM,"
 @pytest.mark.parametrize("place", ["alone", "Sequential", "functional"])
 def test_a_layer_of_keras_that_is_not_here_is_named(tf, place):
     keras = tf.keras
-    layer = keras.layers.UnitNormalization(name="to_one")
+    layer = keras.layers.Conv1DTranspose(2, 3, name="to_one")
     source = layer
     if place == "Sequential":
         source = keras.Sequential([keras.Input((None, F)), layer])
     if place == "functional":
         x = keras.Input((None, F))
         source = keras.Model(x, layer(x))
-    text = f"layer 'to_one' is a UnitNormalization{HAS}"
+    text = f"layer 'to_one' is a Conv1DTranspose{HAS}"
     assert_refused(lambda: refrnn.from_keras(source), ValueError, text)
 
 
@@ -987,8 +987,8 @@ def test_a_subclass_of_a_keras_layer_is_not_taken_for_it(tf):
 
 def test_a_layer_that_is_not_here_is_named_inside_time_distributed_too(tf):
     layers = tf.keras.layers
-    source = layers.TimeDistributed(layers.Conv2D(2, 2, name="inner"), name="a")
-    text = "layer 'inner' is a Conv2D, which refrnn does not have; expected one of SimpleRNN,"
+    source = layers.TimeDistributed(layers.Conv2DTranspose(2, 2, name="inner"), name="a")
+    text = f"layer 'inner' is a Conv2DTranspose{HAS}"
     assert_refused(lambda: refrnn.from_keras(source), ValueError, text)
 
 

@@ -144,11 +144,7 @@ def test_weights_of_every_format_fit_the_model(path: Path) -> None:
 @pytest.mark.parametrize("path", loadable(WHOLE), ids=name_of)
 def test_weights_fit_layers_that_were_never_built(path: Path) -> None:
     loaded = load_model(path)
-    model = copy.copy(loaded)
-    made = [type(layer).from_config(layer.get_config()) for layer in loaded.layers]
-    fresh = {layer.name: layer for layer in made}
-    model.layers = made
-    model.nodes = [node._replace(layer=fresh[node.layer.name]) for node in loaded.nodes]
+    model = type(loaded).from_config(loaded.get_config())
     load_weights(model, path) if "cudnn" not in path.name else load_weights(
         model, stem(path).with_suffix(".h5")
     )
@@ -162,6 +158,11 @@ def test_a_saved_graph_is_the_live_one(tf: Any, name: str, suffix: str, tmp_path
     source, x = graph(tf, name, "float32")
     path = tmp_path / f"model{suffix}"
     source.save(path)
+    if name == "a_shared_layer_inside_and_outside" and suffix == ".keras":
+        with pytest.raises(ValueError, match="is not connected"):  # Keras does not load it either
+            tf.keras.models.load_model(path)
+        refused(path, "model 'functional.*': has no weights of Dense 'dense.*', expected 2 in")
+        return
     mine, want = load_model(path), from_keras(source)
     assert same_bits(flat(mine(x)), flat(want(x)))
     assert [item.name for item in mine.inputs] == [item.name for item in want.inputs]

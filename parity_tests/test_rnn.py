@@ -132,7 +132,7 @@ def by_hand(cell: Any, x: np.ndarray, state: Any, mask: np.ndarray) -> Any:
 
 @pytest.mark.parametrize("kind", ["minimal", "nested"])
 def test_a_cell_of_the_users_own_is_stepped_and_masked(kind: str, rng: np.random.Generator) -> None:
-    cell = Minimal(rng.normal(size=(3, 3))) if kind == "minimal" else Nested()
+    cell = Minimal(rng.normal(size=(3, 3))) if kind == "minimal" else Nested(dtype="float64")
     x, mask = rng.normal(size=(B, T, 3)), rng.random((B, T)) < 0.6
     layer = layers.RNN(cell, return_sequences=True, return_state=True, dtype="float64")
     ys, *states = layer(x, mask=mask)

@@ -6,10 +6,11 @@ from refrnn import activations, initializers, layers
 from refrnn.cells import LSTMState, State, Weights
 from refrnn.engines import run, trace
 from refrnn.layers import GRU, LSTM, SimpleRNN
-from refrnn.models import Model, Sequential, from_keras
+from refrnn.models import Model, Sequential
 
 if TYPE_CHECKING:
-    from refrnn.files import load_model
+    from refrnn.files import from_keras, load_model
+    from refrnn.streams import Stream
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "Sequential",
     "SimpleRNN",
     "State",
+    "Stream",
     "Weights",
     "activations",
     "from_keras",
@@ -33,9 +35,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """load_model, imported where it is asked for: reading files takes zipfile and json."""
-    if name == "load_model":
-        from refrnn.files import load_model
+    """What reads files and configs, and streams, imported where they are asked for."""
+    if name in ("load_model", "from_keras"):
+        from refrnn import files
 
-        return load_model
+        return getattr(files, name)
+    if name == "Stream":
+        from refrnn.streams import Stream
+
+        return Stream
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `refrnn verify`. Thin: words on a screen, over the library."""
+"""The command line: `refrnn verify | inspect`. Thin: words on a screen, over the library."""
 
 import argparse
 import contextlib
@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from refrnn import files
 from refrnn.jobs import Bench, CannotJudge, Job
 from refrnn.oracles import Unavailable
 from refrnn.oracles.tensorflow import TensorFlow
@@ -19,7 +20,7 @@ AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 0: agrees, 1: differs, 2: could not be judged."""
+    """Run a command; the exit status is 0: agrees (or can be run), 1: differs, 2: not judged."""
     options = _parser().parse_args(arguments)
     try:
         status = int(options.command(options))
@@ -65,6 +66,24 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu"))
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
     verify.set_defaults(command=verify_command)
+    inspect = commands.add_parser(
+        "inspect",
+        help="say what is inside a model file, and what in it cannot be run",
+        description="The format, the layers, their shapes and parameters; whether refrnn can run"
+        " the model, and every layer, setting and array that is in the way if not. For a file of"
+        " weights alone: the arrays, and the layers that they look like. Nothing in it is run.",
+        epilog="Exit status: 0 can be run, 1 cannot be run, 2 damaged, or not a model file.",
+    )
+    inspect.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help=".keras, .h5 or .weights.h5 file, or model.json of tf.js or its folder",
+    )
+    inspect.add_argument(
+        "--json", type=Path, metavar="F", help="write it there as JSON too; - for the screen alone"
+    )
+    inspect.set_defaults(command=inspect_command)
     return parser
 
 
@@ -99,11 +118,36 @@ def verify_command(options: argparse.Namespace) -> int:
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if options.json:
-        try:
+        with _writing(options.json):
             report.save(options.json)
-        except OSError as error:
-            raise CannotJudge(f"--json {options.json}: {error.strerror or error}") from None
     return AGREES if report.agrees else DIFFERS
+
+
+def inspect_command(options: argparse.Namespace) -> int:
+    """`refrnn inspect`: what is in a model file."""
+    on_screen = options.json == Path("-")
+    if not on_screen:
+        _check_json(options.json)
+    try:
+        found = files.inspect(options.file)
+    except OSError as error:
+        raise CannotJudge(f"{options.file}: {error.strerror or error}") from None
+    except (files.FileError, ImportError) as error:
+        raise CannotJudge(str(error)) from None
+    print(found.to_json() if on_screen else found)
+    if options.json and not on_screen:
+        with _writing(options.json):
+            options.json.write_text(f"{found.to_json()}\n")
+    return AGREES if found.runs else DIFFERS
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Generator[None, None, None]:
+    """A report is written to `path` inside the block."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotJudge(f"--json {path}: {error.strerror or error}") from None
 
 
 def _cuttings(text: str) -> list[list[int]] | None:
@@ -136,11 +180,16 @@ def _check_paths(options: argparse.Namespace) -> None:
             raise CannotJudge(f"{options.model}: expected a file ending in .keras or .h5")
     if options.input is not None and not options.input.is_file():
         raise CannotJudge(f"--input {options.input}: no such file, expected a .npy or .npz")
-    if options.json is not None:
-        if not options.json.resolve().parent.is_dir():
-            raise CannotJudge(f"--json {options.json}: no such folder {options.json.parent}")
-        if options.json.is_dir():
-            raise CannotJudge(f"--json {options.json}: a folder, expected a file to write")
+    _check_json(options.json)
+
+
+def _check_json(path: Path | None) -> None:
+    """Refuse what cannot be written, before there is anything to write."""
+    if path is not None:
+        if not path.resolve().parent.is_dir():
+            raise CannotJudge(f"--json {path}: no such folder {path.parent}")
+        if path.is_dir():
+            raise CannotJudge(f"--json {path}: a folder, expected a file to write")
 
 
 def _progress(jobs: Sequence[Job], stream: TextIO) -> Generator[Job, None, None]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from refrnn import models, verify
+from refrnn import verify
+from refrnn.files import from_keras
 from refrnn.gates import Array
 from refrnn.oracles.tensorflow import MODES, TensorFlow
 from refrnn.verify.chunks import flat
@@ -68,7 +69,7 @@ class Bench:
             )
         where: str = str(path)
         try:
-            model: Any = models.from_keras(source)
+            model: Any = from_keras(source)
             if input_path is None:
                 inputs = self.tf.input_arrays(source, rows=3, steps=20)
             else:
@@ -95,7 +96,7 @@ class Bench:
             source = self.tf.load(path)
         if rows is not None:
             source = self.tf.with_batch(source, rows)
-        return self._model(title, source, models.from_keras(source), [x])
+        return self._model(title, source, from_keras(source), [x])
 
     def _model(
         self, title: str, source: Any, model: Any, inputs: Sequence[Array]

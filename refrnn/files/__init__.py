@@ -1,4 +1,4 @@
-"""Models and weights from files of Keras 2 and 3: .keras, .h5 and .weights.h5.
+"""Models and weights from files of Keras 2 and 3: .keras, .h5 and .weights.h5; and of tf.js.
 
 Neither TensorFlow nor Keras is needed, and nothing in a file is imported, unpickled or run. What
 is damaged, hostile, or not of refrnn's layers is refused with a FileError.
@@ -8,32 +8,64 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from refrnn.files import archive, keras2, keras3, weights
+from refrnn.files import archive, keras2, keras3, tfjs, weights
 from refrnn.files.errors import FileError, shown, within
 from refrnn.files.hdf5 import SIGNATURE, Tree
 from refrnn.files.hdf5 import opened as hdf5_opened
 from refrnn.files.keras3 import Named
+from refrnn.files.live import from_keras
+from refrnn.files.writing import save_model, save_weights
+from refrnn.layers.objects import Objects, custom_object_scope
 from refrnn.models import Model
 
-__all__ = ["FileError", "load_model", "load_weights"]
+__all__ = [
+    "FileError",
+    "Inspection",
+    "from_keras",
+    "inspect",
+    "load_model",
+    "load_weights",
+    "save_model",
+    "save_weights",
+]
 
 AnyPath = str | os.PathLike[str]
 LEGACY = ("model_weights",)
 
 
-def load_model(path: AnyPath) -> Model:
+def __getattr__(name: str) -> Any:
+    if name in ("Inspection", "inspect"):
+        from refrnn.files import inspection
+
+        return getattr(inspection, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_model(path: AnyPath, custom_objects: Objects | None = None) -> Model:
     """The model in a file that Keras 2 or 3 wrote, with its weights.
 
-    path  a .keras archive or a whole-model .h5 file, told apart by what they begin with
+    path  a .keras archive, a whole-model .h5 file, or the model.json of tf.js or the folder it is
+          in, told apart by what they begin with
+    custom_objects  the caller's own layers, cells and activations, by class or function name, or
+          "package>Name" where Keras registered it so; see `layers.custom_object_scope`
 
     Carried states, the optimizer and the loss are not read. Raises FileError (a ValueError) for a
     file that is damaged or holds what refrnn does not have; ImportError where h5py is missing.
     """
-    with _naming(path), archive.opened(path) as (stream, size):
+    inside = Path(path) / tfjs.MODEL
+    source = inside if inside.is_file() else Path(path)
+    with (
+        custom_object_scope(custom_objects),
+        _naming(path),
+        archive.opened(source) as (stream, size),
+    ):
         head = stream.read(8)
         stream.seek(0)
+        if head.lstrip().startswith(b"{"):
+            return tfjs.load(source)
         if head == SIGNATURE:
             with hdf5_opened(stream, size) as tree:
                 version, text = (tree.text((), k) for k in ("keras_version", "model_config"))

@@ -44,11 +44,14 @@ def checked(
         with within(f"layer {shown(entry['config']['name'])}"):
             for node in entry["inbound_nodes"]:
                 _check_arguments([node["args"], node["kwargs"]], calls)
+    # here, and only here, Keras counts the calls of a functional model inside from 1
+    models = [entry["config"]["name"] for entry in others if entry["class_name"] == "Functional"]
+    ends = calls | {name: calls[name] + 1 for name in models}
     found: dict[str, Any] = {}
     for key in ("input_layers", "output_layers"):
         if not body.get(key):
             raise FileError(f"{key} is {shown(body.get(key))}, expected the tensors of the model")
-        _check_structure(key, body[key], calls)
+        _check_structure(key, body[key], calls if key == "input_layers" else ends)
         found[key] = body[key]
     given = sorted(_names(found["input_layers"]))
     if given != sorted(entry["config"]["name"] for entry in inputs):
@@ -121,9 +124,9 @@ def _check_arguments(value: Any, calls: dict[str, int]) -> None:
 def check_references(made: Model) -> None:
     """Refuse tensors that a layer does not return, and arguments that it does not take."""
     returned = {item.name: 1 for item in made.inputs}
-    returned |= {layer.name: count_outputs(layer) for layer in made.layers}
-    parts = [made.outputs]
-    for node in made.nodes:
+    returned |= {node.layer.name: count_outputs(node.layer) for node in made.graph.nodes}
+    parts = [made.graph.outputs]
+    for node in made.graph.nodes:
         _check_call(node)
         parts += [node.args, node.kwargs]
     for ref in _refs(parts):
@@ -157,6 +160,8 @@ def _refs(structure: Any) -> list[Ref]:
 
 def count_outputs(layer: Any) -> int:
     """How many arrays a layer returns; the parts of nested states cannot be told apart."""
+    if isinstance(layer, Model):
+        return layer.output_count
     forward = getattr(layer, "forward_layer", None)
     if forward is not None:
         states = 2 * (count_outputs(forward) - 1)

@@ -29,10 +29,17 @@ def _h5py() -> Any:
         import h5py
     except ImportError:
         raise ImportError(
-            "refrnn.load_model reads weights with h5py, which is not installed; install it:"
+            "weights are read and written with h5py, which is not installed; install it:"
             " pip install 'refrnn[files]'"
         ) from None
     return h5py
+
+
+@contextmanager
+def made(stream: IO[bytes]) -> Iterator[Any]:
+    """A new HDF5 file in `stream`, as h5py's root, whole at the end of the block."""
+    with _h5py().File(stream, "w") as root:
+        yield root
 
 
 @contextmanager

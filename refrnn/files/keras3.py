@@ -10,12 +10,15 @@ from typing import Any
 
 from refrnn import checks
 from refrnn.files import graph
-from refrnn.files.errors import FileError, shown, within
-from refrnn.layers import LAYERS, Layer
-from refrnn.models import Model, from_config
+from refrnn.files.errors import FileError, clip, shown, within
+from refrnn.layers import LAYERS, Layer, context
+from refrnn.layers.objects import custom_class, custom_function, hint
+from refrnn.layers.stored import some_kinds
+from refrnn.models import MODELS, Model, Sequential, from_config
 
 MAX_LAYERS = 1000  # finding names that are there twice takes time by their square
 CODE = ("Lambda", "__lambda__", "function", "__function__", "__class__", "__typespec__")
+OPERATION = "keras.src.ops"  # the module of what is no layer
 NESTED = ("layer", "backward_layer", "cell")  # settings that are layers, and "cells", a list
 
 Named = tuple[str, Layer]  # the class name in the file, and the layer
@@ -24,14 +27,51 @@ Named = tuple[str, Layer]  # the class name in the file, and the layer
 def model(config: dict[str, Any]) -> tuple[Model, list[Named]]:
     """The model without weights, and its layers in the order of the file."""
     kind, body = config.get("class_name"), config.get("config")
-    if kind not in ("Sequential", "Functional"):
+    if kind not in MODELS:
         raise FileError(
             f"the model is a {shown(kind)}, expected 'Sequential' or 'Functional', because what"
             " another class computes is code, which no file holds"
         )
-    entries = _entries(body)
-    assert isinstance(body, dict)
     refuse_code(body)
+    clean = _checked(kind, body)
+    with within("config"):
+        made = from_config(kind, clean)
+        _build_custom(made)
+    _check_references(made)
+    names = [
+        str(entry["class_name"])
+        for entry in clean["layers"]
+        if entry["class_name"] != "InputLayer" and entry.get("module") != OPERATION
+    ]
+    return made, list(zip(names, made.layers, strict=True))
+
+
+def _build_custom(made: Model) -> None:
+    """Build layers of the caller's whose shapes no file tells, by trying the model on zeros."""
+    known = all(item.shape is not None for item in made.inputs)
+    if known and any(map(_is_open, made.every_layer())):
+        with context.of(context.undrawn, True):
+            made.symbols()
+
+
+def _is_open(layer: Layer) -> bool:
+    """Whether a layer of the caller's, this one or one inside, is not built."""
+    return (layer.IS_CUSTOM and not layer.built) or any(_is_open(x) for _, x in layer.parts())
+
+
+def _check_references(made: Model) -> None:
+    """Refuse graphs, those of models inside too, that refer to what no layer returns."""
+    for layer in made.layers:
+        if isinstance(layer, Model):
+            with within(layer.who):
+                _check_references(layer)
+    if not isinstance(made, Sequential):
+        graph.check_references(made)
+
+
+def _checked(kind: str, body: Any) -> dict[str, Any]:
+    """The config of a model with only what has been checked in it."""
+    entries = _entries(body)
     inputs = [entry for entry in entries if entry["class_name"] == "InputLayer"]
     others = [entry for entry in entries if entry["class_name"] != "InputLayer"]
     for entry in inputs:
@@ -42,21 +82,15 @@ def model(config: dict[str, Any]) -> tuple[Model, list[Named]]:
     if not isinstance(name, str):
         raise FileError(f"the model's name is {shown(name)}, expected text")
     clean = {"name": name, "layers": entries}
-    if kind == "Sequential":
-        if len(inputs) > 1 or (inputs and entries[0] is not inputs[0]):
-            raise FileError(
-                f"a Sequential model has {len(inputs)} inputs, expected at most one, in front"
-            )
-        for entry in others:
-            entry.pop("inbound_nodes", None)
-    else:
-        clean |= graph.checked(body, inputs, others)
-    with within("config"):
-        made = from_config(kind, clean)
     if kind == "Functional":
-        graph.check_references(made)
-    names = [str(entry["class_name"]) for entry in others]
-    return made, list(zip(names, made.layers, strict=True))
+        return clean | graph.checked(body, inputs, others)
+    if len(inputs) > 1 or (inputs and entries[0] is not inputs[0]):
+        raise FileError(
+            f"a Sequential model has {len(inputs)} inputs, expected at most one, in front"
+        )
+    for entry in others:
+        entry.pop("inbound_nodes", None)
+    return clean
 
 
 def _entries(body: Any) -> list[dict[str, Any]]:
@@ -69,12 +103,15 @@ def _entries(body: Any) -> list[dict[str, Any]]:
     for entry in found:
         if not is_entry(entry):
             raise FileError(f"a layer is {shown(entry)}, expected a class_name and a config")
+        if custom_class(entry) is not None and "name" not in entry["config"] | entry:
+            continue  # its class wrote none, and will make one
         name = entry["config"].setdefault("name", entry.get("name"))
         if not isinstance(name, str) or not name:
             raise FileError(f"a {entry['class_name']} is called {shown(name)}, expected a name")
         if entry.get("name", name) != name:
             raise FileError(f"a layer is called {shown(entry['name'])} and {shown(name)}")
-    twice = [n for n, k in Counter(e["config"]["name"] for e in found).items() if k > 1]
+    names = [e["config"]["name"] for e in found if "name" in e["config"]]
+    twice = [n for n, k in Counter(names).items() if k > 1]
     if twice:
         raise FileError(f"two layers are called {shown(twice[0])}, expected unique names")
     return found
@@ -98,26 +135,31 @@ def refuse_code(structure: Any) -> None:
         return
     kind, module, own = (structure.get(k) for k in ("class_name", "module", "registered_name"))
     if isinstance(kind, str) and "config" in structure:
-        if kind in CODE:
+        if kind in CODE and custom_function(structure) is structure:
             raise FileError(
                 f"holds a {kind}, which is code, expected layers and activations by name, because"
-                " code from a file is never run"
+                f" code from a file is never run{_hint(kind, structure['config'])}"
             )
         if not (module is None or isinstance(module, str)) or not (
             own is None or isinstance(own, str)
         ):
             raise FileError(f"a {kind} is of module {shown(module)} and registered as {shown(own)}")
         custom = own not in (None, "", kind) or ">" in kind
-        if custom or (module or "keras").partition(".")[0] != "keras":
+        foreign = custom or (module or "keras").partition(".")[0] != "keras"
+        if foreign and kind not in CODE and custom_class(structure) is None:
             config = structure["config"]
             name = config.get("name") if isinstance(config, dict) else None
             raise FileError(
                 f"{shown(name)} is a {shown(own or kind)} of module {shown(module)}, which refrnn"
                 " does not have, expected what Keras itself comes with, because what it computes"
-                " is code"
+                f" is code, which no file holds{clip(hint(own or kind))}"
             )
     for part in structure.values():
         refuse_code(part)
+
+
+def _hint(kind: str, config: Any) -> str:
+    return clip(hint(config, "function")) if kind == "function" else ""
 
 
 def _check_input(entry: dict[str, Any]) -> None:
@@ -139,14 +181,24 @@ def _check_input(entry: dict[str, Any]) -> None:
 
 def _check_layer(entry: dict[str, Any]) -> None:
     """Refuse a layer that refrnn does not have, also inside another, and odd dtypes."""
+    if custom_class(entry) is not None:
+        return  # it reads its own config
     kind, config, module = entry["class_name"], entry["config"], entry.get("module")
     name = config.get("name")
+    if kind in MODELS:
+        with within(f"{kind} {shown(name)}"):
+            entry["config"] = _checked(kind, config)
+        return
     layers = module is None or ".layers" in module or module == "keras"
+    named = "trainable" not in config if module is None else ".ops." in module
+    if named and f"ops.{kind}" in LAYERS:
+        entry["module"] = OPERATION  # an .h5 does not say: only layers are trainable
+        return
     if kind not in LAYERS or not layers:
         origin = "" if layers else f" of {module}"
         raise FileError(
             f"layer {shown(name)} is a {shown(kind)}{origin}, which refrnn does not have; expected"
-            f" one of {', '.join(LAYERS)}"
+            f" one of {some_kinds()}{clip(hint(kind))}"
         )
     dtype = config.get("dtype")
     if isinstance(dtype, dict):

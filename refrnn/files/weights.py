@@ -6,10 +6,9 @@ name, whose attribute weight_names lists the arrays in that order. Neither is th
 """
 
 import copy
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +17,15 @@ from refrnn.files.errors import FileError, shown, within
 from refrnn.files.hdf5 import Path, Tree
 from refrnn.files.keras3 import Named
 from refrnn.gates import Array
-from refrnn.initializers import Zeros
-from refrnn.layers import Layer
+from refrnn.layers import Layer, context
+from refrnn.layers.names import snake_case
+from refrnn.models import Model
 
 INNER = (("forward_layer", "backward_layer"), ("cell",), ("layer",))  # attributes and folders
 # training's own: never read
 OTHER_FOLDERS = {"vars", "optimizer", "metrics", "compiled_metrics", "loss_tracker"}
 SEEDS = "seed_generator"
+STATISTICS = ("moving_", "renorm_")  # what the names of weights begin with that are not trained
 
 
 def from_tree(tree: Tree, layers: Sequence[Named]) -> list[list[Array]]:
@@ -39,12 +40,17 @@ def from_tree(tree: Tree, layers: Sequence[Named]) -> list[list[Array]]:
     found = []
     for folder, (_, layer) in zip(_folders(kind for kind, _ in layers), layers, strict=True):
         arrays: list[Array] = []
-        for path, leaf in _leaves(("layers", folder), layer, tree):
+        for path, leaf in leaves(("layers", folder), layer, tree):
             names = set(tree.names((*path, "vars")))
             expected = [str(k) for k in range(len(names))]
             if names != set(expected):
                 raise FileError(
                     f"{layer.who}: has arrays {shown(sorted(names))}, expected {expected}"
+                )
+            if not names and isinstance(layer, Model) and _trained(leaf):
+                raise FileError(
+                    f"{layer.who}: has no weights of {leaf.who}, expected {len(_trained(leaf))} in"
+                    f" {shown('/'.join(path))}"
                 )
             paths = [(*path, "vars", name) for name in expected]
             used.update(paths)
@@ -67,7 +73,7 @@ def from_names(tree: Tree, top: Path, layers: Sequence[Named]) -> list[list[Arra
             raise FileError(f"has weights of layer {shown(name)}, which is not in the model")
         if name in known:
             arrays = [tree.array(path) for path in paths]
-            found[name] = _plain_parts(known[name], arrays)
+            found[name] = in_order(known[name], arrays)
             used.update(paths)
     for name in set(tree.names(top)) - set(listed) - {"top_level_model_weights"}:
         raise FileError(f"has folder {shown(name)}, which layer_names does not list")
@@ -117,8 +123,7 @@ def _folders(kinds: Iterable[str]) -> Iterator[str]:
     """lstm, lstm_1, dense, ...: Keras's folders for objects of these classes."""
     counts: Counter[str] = Counter()
     for kind in kinds:
-        name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
-        name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+        name = snake_case(kind)
         yield name if not counts[name] else f"{name}_{counts[name]}"
         counts[name] += 1
 
@@ -126,9 +131,16 @@ def _folders(kinds: Iterable[str]) -> Iterator[str]:
 def _parts(layer: Layer) -> list[tuple[Path, Layer]]:
     """The layers inside a layer, with their folders, in the order of their weights."""
     own = vars(layer)
+    if isinstance(layer, Model):
+        layers = list({id(part): part for part in layer.layers}.values())
+        folders = _folders(map(_kind, layers))
+        return [(("layers", f), part) for f, part in zip(folders, layers, strict=True)]
+    if layer.IS_CUSTOM:
+        found = dict(_attributes(layer))
+        return [(found[id(part)], part) for _, part in layer.parts()]
     cells = own.get("cells")
     if isinstance(cells, list | tuple) and cells:
-        folders = _folders(type(cell).__name__ for cell in cells)
+        folders = _folders(map(_kind, cells))
         return [(("cells", f), cell) for f, cell in zip(folders, cells, strict=True)]
     for names in INNER:
         if isinstance(own.get(names[0]), Layer):
@@ -136,40 +148,95 @@ def _parts(layer: Layer) -> list[tuple[Path, Layer]]:
     return []
 
 
-def _leaves(path: Path, layer: Layer, tree: Tree | None) -> Iterator[tuple[Path, Layer]]:
+def _attributes(layer: Layer) -> Iterator[tuple[int, Path]]:
+    """The folder of each layer inside one of the caller's own, by id; the first in Keras's order.
+
+    They are called after attributes, which Keras goes through by name, private ones last.
+    """
+    own = {name: value for name, value in vars(layer).items() if name != "_layers"}
+    for name in sorted(own, key=lambda name: (name.startswith("_"), name), reverse=True):
+        yield from reversed(list(_contents((name,), own[name])))
+
+
+def _contents(path: Path, value: Any) -> Iterator[tuple[int, Path]]:
+    if isinstance(value, Layer):
+        yield id(value), path
+    elif isinstance(value, list | tuple | dict):
+        parts = [
+            part
+            for part in (value.values() if isinstance(value, dict) else value)
+            if isinstance(part, Layer | list | tuple | dict)
+        ]
+        kinds = [_kind(part) if isinstance(part, Layer) else "container" for part in parts]
+        for folder, part in zip(_folders(kinds), parts, strict=True):
+            yield from _contents((*path, folder), part)
+
+
+def _kind(layer: Layer) -> str:
+    """The name of a layer's class in Keras; in the file it is from where it is the caller's own."""
+    found: str = vars(layer).get("_stored_as", type(layer).__name__)
+    return "Functional" if type(layer) is Model else found
+
+
+def leaves(path: Path, layer: Layer, tree: Tree | None) -> Iterator[tuple[Path, Layer]]:
     """The layers that have weights of their own.
 
     A CuDNN layer of Keras 2 has them where the plain one has a cell.
     """
     parts = _parts(layer)
+    if parts and layer.IS_CUSTOM and layer.own_weights:
+        yield path, layer
     flat = tree and [folder for folder, _ in parts] == [("cell",)] and tree.names((*path, "vars"))
     if not parts or flat:
         yield path, parts[0][1] if parts else layer
         return
     for folder, part in parts:
-        yield from _leaves((*path, *folder), part, tree)
+        yield from leaves((*path, *folder), part, tree)
 
 
-def _plain_parts(layer: Layer, arrays: list[Array]) -> list[Array]:
-    """A flat list of .h5 in the order of `set_weights`, part by part through `plain`.
+def in_order(layer: Layer, arrays: list[Array]) -> list[Array]:
+    """A flat list of .h5, or of Keras 2, in the order of `set_weights`, each part `plain`.
 
-    In .h5 the weights that are trained come before those that are frozen.
+    There the weights that are trained come before those that are frozen.
     """
-    leaves = [leaf for _, leaf in _leaves((), layer, None)]
-    counts = [len(leaf.weights if leaf.built else leaf.weight_shapes(1)) for leaf in leaves]
-    if sum(counts) != len(arrays):
+    ends = [leaf for _, leaf in leaves((), layer, None)]
+    trained = [
+        [not frozen and flag for flag in _trained(leaf)]
+        for leaf, frozen in zip(ends, _frozen(layer), strict=True)
+    ]
+    places = [(k, i) for k, flags in enumerate(trained) for i in range(len(flags))]
+    if len(places) != len(arrays):
         return arrays  # the layer will say what it expected
-    frozen, rest = _frozen(layer), iter(arrays)
-    found: dict[int, list[Array]] = {}
-    for k in sorted(range(len(leaves)), key=frozen.__getitem__):
-        found[k] = plain(leaves[k], [next(rest) for _ in range(counts[k])])
-    return [array for k in range(len(leaves)) for array in found[k]]
+    places.sort(key=lambda place: not trained[place[0]][place[1]])
+    found = dict(zip(places, arrays, strict=True))
+    return [
+        array
+        for k, leaf in enumerate(ends)
+        for array in plain(leaf, [found[k, i] for i in range(len(trained[k]))])
+    ]
+
+
+def _trained(leaf: Layer) -> list[bool]:
+    """For each of a leaf's own weights, whether it is trained where the leaf is."""
+    if not leaf.built:
+        return [not name.startswith(STATISTICS) for name in leaf.weight_shapes(1)]
+    return [k < leaf.trained_count for k in range(len(leaf.own_weights))]
+
+
+def _count(layer: Layer) -> int:
+    """How many weights a layer has, built or not."""
+    if isinstance(layer, Model):
+        return sum(_count(part) for _, part in _parts(layer))
+    return len(layer.weights if layer.built else layer.weight_shapes(1))
 
 
 def _frozen(layer: Layer, above: bool = False) -> list[bool]:
     """For each of the leaves of a layer, whether it or what it is in is not trained."""
     here, parts = above or not layer.trainable, _parts(layer)
-    return [f for _, part in parts for f in _frozen(part, here)] if parts else [here]
+    if not parts:
+        return [here]
+    mine = [here] if layer.IS_CUSTOM and layer.own_weights else []
+    return mine + [f for _, part in parts for f in _frozen(part, here)]
 
 
 GATES = {"LSTMCell": 4, "GRUCell": 3}
@@ -204,7 +271,9 @@ def assign(layers: Sequence[Named], weights: list[list[Array]]) -> None:
     for (_, layer), arrays in zip(layers, weights, strict=True):
         with within(layer.who), np.errstate(over="ignore"):
             for k, array in enumerate(arrays):
-                names = layer.weight_names or list(layer.weight_shapes(1))
+                names = layer.weight_names
+                if not names and not isinstance(layer, Model):
+                    names = list(layer.weight_shapes(1))
                 name = names[k] if k < len(names) else f"weight {k}"
                 checks.finite(layer.who, name, array)
                 checks.finite(layer.who, f"{name} in {layer.dtype}", array.astype(layer.dtype))
@@ -214,22 +283,14 @@ def assign(layers: Sequence[Named], weights: list[list[Array]]) -> None:
 
 
 def _write(layer: Layer, arrays: list[Array]) -> None:
+    if isinstance(layer, Model):
+        for _, part in _parts(layer):
+            count = _count(part)
+            _write(part, arrays[:count])
+            arrays = arrays[count:]
+        if arrays:
+            raise FileError(f"has {len(arrays)} weights more than its layers")
+        return
     if arrays or layer.weights or layer.weight_shapes(1):
-        with _undrawn(layer):
+        with context.of(context.undrawn, True):
             layer.set_weights(arrays)
-
-
-@contextmanager
-def _undrawn(layer: Layer) -> Iterator[None]:
-    """No initial weights are drawn inside the block: they would be overwritten, and cost time."""
-    found = [layer]
-    for part in found:
-        found += [inner for _, inner in _parts(part)]
-    kept = [{k: v for k, v in vars(part).items() if k.endswith("initializer")} for part in found]
-    try:
-        for part, settings in zip(found, kept, strict=True):
-            vars(part).update(dict.fromkeys(settings, Zeros()))
-        yield
-    finally:
-        for part, settings in zip(found, kept, strict=True):
-            vars(part).update(settings)

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from refrnn.gates import Array
-from refrnn.layers.base import REQUIRED, Layer, deserialize, serialize
+from refrnn.layers.base import REQUIRED, Layer
 from refrnn.layers.masks import leaves
 from refrnn.layers.rnn import RNN
+from refrnn.layers.stored import clone, deserialize, serialize
 
 MERGES: dict[str, Callable[[Array, Array], Array]] = {
     "concat": lambda f, b: np.concatenate([f, b], axis=-1),
@@ -45,7 +46,7 @@ class Bidirectional(Layer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         given = self._bind(args, kwargs)
-        template = serialize(self._recurrent("layer", given["layer"]))
+        template = self._recurrent("layer", given["layer"])
         self.forward_layer: RNN = self._copy_of(template, "forward", {})
         self.backward_layer: RNN = (
             self._copy_of(template, "backward", {"go_backwards": True})
@@ -82,10 +83,8 @@ class Bidirectional(Layer):
         return value
 
     @staticmethod
-    def _copy_of(template: dict[str, Any], way: str, changes: dict[str, Any]) -> Any:
-        name = template["config"]["name"].removeprefix(f"{way}_")
-        config = {**template["config"], **changes, "name": f"{way}_{name}"}
-        return deserialize({**template, "config": config})
+    def _copy_of(template: RNN, way: str, changes: dict[str, Any]) -> Any:
+        return clone(template, name=f"{way}_{template.name.removeprefix(f'{way}_')}", **changes)
 
     def _check_pair(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
@@ -109,16 +108,8 @@ class Bidirectional(Layer):
             one.build(input_shape)
         self.built = True
 
-    @property
-    def weights(self) -> list[Array]:
-        return [*self.forward_layer.weights, *self.backward_layer.weights]
-
-    @property
-    def weight_names(self) -> list[str]:
-        return [
-            *(f"forward.{name}" for name in self.forward_layer.weight_names),
-            *(f"backward.{name}" for name in self.backward_layer.weight_names),
-        ]
+    def parts(self) -> list[tuple[str, Layer]]:
+        return [("forward.", self.forward_layer), ("backward.", self.backward_layer)]
 
     def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         ways = ("forward", self.forward_layer), ("backward", self.backward_layer)
@@ -127,6 +118,14 @@ class Bidirectional(Layer):
             for way, one in ways
             for name, shape in one.weight_shapes(features).items()
         }
+
+    def _features(self, weights: list[Array]) -> Any:
+        return self.forward_layer._features(weights)
+
+    def _build_for(self, features: Any) -> None:
+        for one in (self.forward_layer, self.backward_layer):
+            one._build_for(features)
+        self.built = True
 
     @property
     def states(self) -> list[Any] | None:

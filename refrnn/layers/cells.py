@@ -144,7 +144,7 @@ class RecurrentCell(Layer):
         x, h = (dropped(m) if m else plain for m in masks.values())
         return self.math._replace(x_product=x, h_product=h)
 
-    def _draw(self, rate: float, shape: tuple[int, int]) -> list[Array]:
+    def _draw(self, rate: float, shape: tuple[int, ...]) -> list[Array]:
         if rate == 0:
             return []
         if rate == 1:

@@ -7,6 +7,7 @@ import numpy as np
 from refrnn import checks
 from refrnn.gates import Array
 from refrnn.layers.base import REQUIRED, Layer
+from refrnn.layers.reshaping import axes, channels, last
 from refrnn.random import SeedGenerator, dropout
 
 
@@ -74,3 +75,27 @@ class SpatialDropout1D(Dropout):
                 f"{self.who}: the input has shape {x.shape}, expected (batch, time, features)"
             )
         return (x.shape[0], 1, x.shape[2])
+
+
+class SpatialDropout2D(Dropout):
+    """Drops whole channels of images, as `keras.layers.SpatialDropout2D`.
+
+    data_format  "channels_last", or "channels_first" for (batch, channels, height, width)
+    """
+
+    ARGUMENTS: ClassVar = {"rate": REQUIRED, "data_format": None, "seed": None}
+    NOT_IN_CONFIG: ClassVar = frozenset({"trainable"})  # Keras's would refuse it
+    noise_shape: Any = None
+    data_format: str
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        if argument == "data_format":
+            return channels(self.who, value)
+        return super()._convert(argument, value)
+
+    def _noise(self, x: Array) -> Any:
+        if x.ndim != 4:
+            names = ", ".join(["batch", *axes(2, self.data_format)])
+            raise ValueError(f"{self.who}: the input has shape {x.shape}, expected ({names})")
+        B, C = x.shape[0], last(x, self.data_format).shape[-1]
+        return (B, C, 1, 1) if self.data_format == "channels_first" else (B, 1, 1, C)

@@ -35,7 +35,6 @@ class Embedding(Layer):
         "lora_alpha": None,
         "quantization_config": None,
     }
-    KEYWORDS: ClassVar = {**Layer.KEYWORDS, "activity_regularizer": None}
     NOT_IN_CONFIG: ClassVar = frozenset(
         {"weights", "lora_rank", "lora_alpha", "quantization_config"}
     )
@@ -62,6 +61,9 @@ class Embedding(Layer):
                 " low-rank adapters nor quantised tables"
             )
         return super()._convert(argument, value)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "activity_regularizer": self.activity_regularizer}
 
     def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         return {"embeddings": (self.input_dim, self.output_dim)}

@@ -42,13 +42,14 @@ def with_mask(array: Array, mask: Any) -> Array:
 
 
 def map_arrays(function: Callable[[Any], Any], structure: Any) -> Any:
-    """`function` of every leaf of nested lists, tuples and dictionaries."""
+    """`function` of every leaf of nested lists, tuples and dictionaries, those by sorted key."""
     if isinstance(structure, dict):
-        return {name: map_arrays(function, part) for name, part in structure.items()}
+        parts = {name: map_arrays(function, structure[name]) for name in sorted(structure)}
+        return {name: parts[name] for name in structure}
     if isinstance(structure, list | tuple):
-        parts = [map_arrays(function, part) for part in structure]
+        mapped = [map_arrays(function, part) for part in structure]
         named = isinstance(structure, tuple) and hasattr(structure, "_fields")
-        return type(structure)(*parts) if named else type(structure)(parts)
+        return type(structure)(*mapped) if named else type(structure)(mapped)
     return function(structure)
 
 

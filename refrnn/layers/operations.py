@@ -17,9 +17,15 @@ from refrnn.layers.embedding import Masking
 class Operation(Layer):
     """What they share: no weights."""
 
+    KERAS_MODULE: ClassVar = "keras.src.ops.numpy"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings as Keras writes them: an operation is not a layer, it has few."""
+        return {"name": self.name} | {name: getattr(self, name) for name in self.ARGUMENTS}
 
     def _plain(self, given: Any) -> Array:
         return np.asarray(checks.array(self.who, "the input", given))
@@ -74,6 +80,9 @@ class _Like(Operation):
         super().__init__(*args, **kwargs)
         self.kind = kind
 
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"dtype": self.kind}
+
     def call(self, x: Any, training: bool = False) -> Array:
         return np.full_like(self._plain(x), self.VALUE, dtype=self.kind)
 
@@ -88,6 +97,11 @@ class OnesLike(_Like):
 
 class Cast(Operation):
     """x in another dtype."""
+
+    KERAS_MODULE: ClassVar = "keras.src.ops.core"
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"dtype": self.dtype.name}
 
     def call(self, x: Any, training: bool = False) -> Array:
         return checks.numbers(self.who, "the input", x, self.dtype)

@@ -9,6 +9,9 @@ from refrnn import checks
 from refrnn.gates import Array
 from refrnn.layers.base import REQUIRED, Layer
 
+FORMATS = ("channels_last", "channels_first")
+AXES = {1: ("time",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
 
 def moved(who: str, given: Any, dtype: np.dtype[Any], rank: str = "") -> Array:
     """`given` as a plain array: floats in `dtype`, integers and booleans as they are.
@@ -22,14 +25,29 @@ def moved(who: str, given: Any, dtype: np.dtype[Any], rank: str = "") -> Array:
     return checks.numbers(who, "the input", found, kept)
 
 
-def channels_last(who: str, given: Any) -> str:
-    """The only data_format that there is; None stands for it."""
-    if given not in (None, "channels_last"):
+def channels(who: str, given: Any) -> str:
+    """A data_format; None stands for "channels_last"."""
+    if given not in (None, *FORMATS):
         raise ValueError(
-            f"{who}: data_format is {given!r}, expected 'channels_last', because arrays are always"
-            " (batch, time, features)"
+            f"{who}: data_format is {given!r}, expected 'channels_last' or 'channels_first'"
         )
-    return "channels_last"
+    return str(given or "channels_last")
+
+
+def axes(rank: int, data_format: str) -> list[str]:
+    """The names of the axes of images, the batch left out, of `rank` sizes beside the channels."""
+    sizes, features = list(AXES[rank]), ["features" if rank == 1 else "channels"]
+    return features + sizes if data_format == "channels_first" else sizes + features
+
+
+def last(x: Array, data_format: str) -> Array:
+    """x with the channels on the last axis."""
+    return np.moveaxis(x, 1, -1) if data_format == "channels_first" else x
+
+
+def back(y: Array, data_format: str) -> Array:
+    """The inverse of `last`."""
+    return np.moveaxis(y, -1, 1) if data_format == "channels_first" else y
 
 
 def whole(who: str, what: str, given: Any, number: int, least: int = 0) -> tuple[int, ...]:
@@ -49,6 +67,17 @@ def whole(who: str, what: str, given: Any, number: int, least: int = 0) -> tuple
     return tuple(int(n) for n in found)
 
 
+def pairs(who: str, what: str, given: Any) -> tuple[tuple[int, ...], ...]:
+    """Two pairs of whole numbers; a number in the place of either stands for a pair of it."""
+    both = [given, given] if isinstance(given, int | np.integer) else given
+    if not isinstance(both, list | tuple) or len(both) != 2:
+        raise ValueError(
+            f"{who}: {what} is {given!r}, expected a whole number, or two of height and width, each"
+            " a number or a pair"
+        )
+    return tuple(whole(who, what, one, 2) for one in both)
+
+
 class _Reshaping(Layer):
     """A call takes an array with the axes RANK, any where that is empty."""
 
@@ -63,7 +92,11 @@ class _Reshaping(Layer):
         raise NotImplementedError
 
     def call(self, inputs: Any, training: bool = False) -> Array:
-        return self.rearranged(moved(self.who, inputs, self.dtype, self.RANK)).copy()
+        return self.rearranged(moved(self.who, inputs, self.dtype, self._rank())).copy()
+
+    def _rank(self) -> str:
+        """The axes of the input by name; empty for any."""
+        return self.RANK
 
 
 class Flatten(_Reshaping):
@@ -77,20 +110,14 @@ class Flatten(_Reshaping):
     data_format: str
 
     def _convert(self, argument: str, value: Any) -> Any:
-        if argument != "data_format":
-            return super()._convert(argument, value)
-        if value not in (None, "channels_last", "channels_first"):
-            raise ValueError(
-                f"{self.who}: data_format is {value!r}, expected 'channels_last' or"
-                " 'channels_first'"
-            )
-        return value or "channels_last"
+        if argument == "data_format":
+            return channels(self.who, value)
+        return super()._convert(argument, value)
 
     def rearranged(self, x: Array) -> Array:
         if not x.ndim:
             raise ValueError(f"{self.who}: the input is a single number, expected (batch, ...)")
-        if self.data_format == "channels_first" and x.ndim > 1:
-            x = np.moveaxis(x, 1, -1)
+        x = last(x, self.data_format) if x.ndim > 1 else x
         return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
@@ -203,25 +230,98 @@ class Cropping1D(_Reshaping):
         return x[:, first : x.shape[1] - last]
 
 
-class ZeroPadding1D(_Reshaping):
+class Cropping2D(_Reshaping):
+    """Leaves out the borders of images, as `keras.layers.Cropping2D`.
+
+    cropping  as `padding` of `ZeroPadding2D`; something must be left
+    """
+
+    ARGUMENTS: ClassVar = {"cropping": ((0, 0), (0, 0)), "data_format": None}
+    cropping: tuple[tuple[int, ...], ...]
+    data_format: str
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        if argument == "cropping":
+            return pairs(self.who, argument, value)
+        if argument == "data_format":
+            return channels(self.who, value)
+        return super()._convert(argument, value)
+
+    def _rank(self) -> str:
+        return ", ".join(["batch", *axes(2, self.data_format)])
+
+    def rearranged(self, x: Array) -> Array:
+        images = last(x, self.data_format)
+        ends = [n - after for n, (_, after) in zip(images.shape[1:], self.cropping, strict=False)]
+        if any(end <= before for end, (before, _) in zip(ends, self.cropping, strict=True)):
+            raise ValueError(
+                f"{self.who}: the input has shape {x.shape}, expected more along height and width"
+                f" than cropping, {self.cropping}, takes away"
+            )
+        rows, columns = (
+            slice(before, end) for end, (before, _) in zip(ends, self.cropping, strict=True)
+        )
+        return back(images[:, rows, columns], self.data_format)
+
+
+class _ZeroPadding(_Reshaping):
+    """What the two share.
+
+    data_format  "channels_last", or "channels_first" for (batch, channels, ...)
+    """
+
+    SPATIAL: ClassVar[int]
+    padding: Any
+    data_format: str
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        if argument == "data_format":
+            return channels(self.who, value)
+        return super()._convert(argument, value)
+
+    def _rank(self) -> str:
+        return ", ".join(["batch", *axes(self.SPATIAL, self.data_format)])
+
+    def _padded(self, x: Array, *widths: tuple[int, ...]) -> Array:
+        padded = np.pad(last(x, self.data_format), ((0, 0), *widths, (0, 0)))
+        return back(padded, self.data_format)
+
+
+class ZeroPadding1D(_ZeroPadding):
     """Adds steps of zeros at both ends, as `keras.layers.ZeroPadding1D`.
 
     padding  how many at each end, or (at the start, at the end)
     """
 
+    SPATIAL = 1
     ARGUMENTS: ClassVar = {"padding": 1, "data_format": None}
-    padding: tuple[int, int]
-    data_format: str
 
     def _convert(self, argument: str, value: Any) -> Any:
         if argument == "padding":
             return whole(self.who, argument, value, 2)
-        if argument == "data_format":
-            return channels_last(self.who, value)
         return super()._convert(argument, value)
 
     def rearranged(self, x: Array) -> Array:
-        return np.pad(x, ((0, 0), self.padding, (0, 0)))
+        return self._padded(x, self.padding)
+
+
+class ZeroPadding2D(_ZeroPadding):
+    """Adds zeros around images, as `keras.layers.ZeroPadding2D`.
+
+    padding  how many at each end of height and width, or (of height, of width), each a number or
+             (at the start, at the end)
+    """
+
+    SPATIAL = 2
+    ARGUMENTS: ClassVar = {"padding": (1, 1), "data_format": None}
+
+    def _convert(self, argument: str, value: Any) -> Any:
+        if argument == "padding":
+            return pairs(self.who, argument, value)
+        return super()._convert(argument, value)
+
+    def rearranged(self, x: Array) -> Array:
+        return self._padded(x, *self.padding)
 
 
 class UpSampling1D(_Reshaping):

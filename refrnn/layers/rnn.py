@@ -1,42 +1,55 @@
 """RNN: any cell stepped along sequences, by the step rule of `reference.py`."""
 
-from collections.abc import Callable, Iterator
+import operator
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers.base import REQUIRED, Layer, serialize
-from refrnn.layers.masks import leaves, map_arrays
-from refrnn.layers.stacking import as_cell, begin, initial_state, output_size
+from refrnn.layers.base import REQUIRED, Layer
+from refrnn.layers.masks import has_arrays, leaves, map_arrays
+from refrnn.layers.stacking import as_cell, begin, build_cell
+from refrnn.layers.states import (
+    alike,
+    first,
+    initial_state,
+    map_shapes,
+    output_size,
+    together,
+    zeros,
+)
+from refrnn.layers.stored import serialize
 from refrnn.reference import QUIET
 
 
 class Memory(NamedTuple):
     """What a recurrent layer hands from one chunk of a sequence to the next.
 
-    state        the cell's state, each part (B, H), nested as the cell has it
-    last_output  (B, H), what a masked step repeats; zeros before the first step
+    state        the cell's state, each part (B, ...), nested as the cell has it
+    last_output  (B, ...), what a masked step repeats; zeros before the first step
     """
 
     state: Any
-    last_output: Array
+    last_output: Any
 
 
 class RNN(Layer):
     """A recurrent layer of any cell; as `keras.layers.RNN`.
 
-    cell  an object with call(inputs, states) and state_size, or a list of them. `state_size` is a
-          whole number or a list of them; a cell with a nested state has get_initial_state too.
+    cell  an object with call(inputs, states) and state_size, or a list of them, one upon another.
+          `state_size` is a whole number, a TensorShape of TensorFlow, or a list of them, nested or
+          not; a cell whose states are of other shapes has get_initial_state(batch_size=) too.
 
     A call takes
-      sequences      (B, T, ...), any B and T, 0 included; cast to the layer's dtype
+      sequences      (B, T, ...), any B and T, 0 included; cast to the layer's dtype. Or, as in
+                     Keras 2, a list, tuple or dictionary of such arrays, nested or not: the cell is
+                     given a step of each, in that form, and may return its output in any form
       initial_state  the states, nested as the cell has them; the bare array where there is one
       mask           (B, T), (B, T, 1) or (1, T): where it is 0 the step is skipped for that row
       training       True drops inputs and states, by the masks that Keras draws for the seed
 
-    and returns the last output (B, H), or all of them (B, T, H) with return_sequences; with
+    and returns the last output (B, ...), or all of them (B, T, ...) with return_sequences; with
     return_state a tuple of that and the final states. Outputs are in processing order: with
     go_backwards the first belongs to the last step.
 
@@ -74,26 +87,23 @@ class RNN(Layer):
 
     # --- weights: the cell's ---
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the weights for `input_shape` (B, T, F); a second time, forget the carried state."""
-        if hasattr(self.cell, "build"):
-            self.cell.build((input_shape[0], *(input_shape[2:] or input_shape[1:])))
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for `input_shape` (B, T, ...); a second time, forget the carried state.
+
+        For several inputs it is a list, tuple or dictionary of shapes, and so it is for the cell.
+        """
+        step = map_shapes(lambda shape: (shape[0], *(shape[2:] or shape[1:])), input_shape)
+        build_cell(self.cell, step)
         self.built = True
-        rows = input_shape[0]
+        rows = first(input_shape)
         self._carried = self._state(None, rows) if self.stateful and rows is not None else None
 
-    @property
-    def weights(self) -> list[Array]:
-        """The cell's weights, read-only; for the layers of this package kernel, ..., bias."""
-        return list(getattr(self.cell, "weights", []))
-
-    @property
-    def weight_names(self) -> list[str]:
-        return list(getattr(self.cell, "weight_names", []))
+    def parts(self) -> list[tuple[str, Layer]]:
+        """The cell, whose weights are those of this layer: kernel, recurrent_kernel, bias."""
+        return [("", self.cell)] if isinstance(self.cell, Layer) else []
 
     def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = self.cell.weight_shapes(features)
-        return shapes
+        return self.cell.weight_shapes(features) if isinstance(self.cell, Layer) else {}
 
     # --- the carried state ---
 
@@ -167,7 +177,7 @@ class RNN(Layer):
     def _blank(self, batch: int) -> Any:
         """The state before anything was seen."""
         blank = initial_state(self.cell, batch, self.dtype)
-        return blank if isinstance(blank, list | tuple) else [blank]
+        return list(blank) if isinstance(blank, list | tuple) else [blank]
 
     def _state(self, given: Any, batch: int) -> Any:
         """`given` in the structure of the cell's state, copied; zeros where it is None."""
@@ -175,6 +185,13 @@ class RNN(Layer):
         return blank if given is None else self._like(blank, given, "state")
 
     def _like(self, blank: Any, given: Any, path: str) -> Any:
+        if isinstance(blank, dict):
+            if not isinstance(given, dict) or given.keys() != blank.keys():
+                raise ValueError(
+                    f"{self.who}: {path} is {type(given).__name__} {list(given)!r}, expected a"
+                    f" dictionary of {list(blank)}, as the cell has its states"
+                )
+            return {k: self._like(blank[k], given[k], f"{path} {k!r}") for k in blank}
         if isinstance(blank, list | tuple):
             if len(blank) == 1 and not isinstance(given, list | tuple):
                 given = [given]
@@ -221,7 +238,8 @@ class RNN(Layer):
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
         xs = self._sequence(sequences)
-        memory = Memory(self._start(initial_state, len(xs)), self._zeros(len(xs)))
+        rows = len(first(xs))
+        memory = Memory(self._start(initial_state, rows), self._zeros(rows))
         outputs, memory = self._run(xs, memory, mask, training)
         if self.stateful:
             self._carried = memory.state
@@ -229,9 +247,11 @@ class RNN(Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         """That of the input where all outputs are returned; states never have one."""
-        mask = leaves(previous_mask)[0]
-        output = mask if self.return_sequences else None
-        return [output, *[None] * self.state_count] if self.return_state else output
+        output = first(previous_mask) if self.return_sequences else None
+        count = len(leaves(output_size(self.cell)))
+        if count == 1 and not self.return_state:
+            return output
+        return [*[output] * count, *[None] * (self.state_count if self.return_state else 0)]
 
     @property
     def output_count(self) -> int:
@@ -250,17 +270,29 @@ class RNN(Layer):
         """
         return Memory(self._state(initial_state, rows), self._zeros(rows))
 
-    def _sequence(self, sequences: Any) -> Array:
-        """The input as an array (B, T, ...)."""
-        xs = checks.numbers(self.who, "the input", sequences, self.dtype)
+    def _sequence(self, sequences: Any) -> Any:
+        """The input as an array (B, T, ...), or as several in the structure that is given."""
+        several = isinstance(sequences, list | tuple | dict) and has_arrays(sequences)
+        xs = map_arrays(self._one, sequences) if several else self._one(sequences)
+        sizes = {x.shape[:2] for x in leaves(xs)}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"{self.who}: the inputs have shapes {[x.shape for x in leaves(xs)]}, expected one"
+                " batch and one time for all of them, because a step takes a part of each"
+            )
+        return xs
+
+    def _one(self, sequence: Any) -> Array:
+        xs = checks.numbers(self.who, "the input", sequence, self.dtype)
         if xs.ndim < 3:
             raise ValueError(
                 f"{self.who}: the input has shape {xs.shape}, expected (batch, time, features)"
             )
         return xs
 
-    def _zeros(self, batch: int) -> Array:
-        return np.zeros((batch, output_size(self.cell)), self.dtype)
+    def _zeros(self, batch: int) -> Any:
+        """Outputs before the first step, as far as the cell says what they are like."""
+        return zeros(output_size(self.cell), batch, self.dtype)
 
     def advance(self, sequences: Any, memory: Memory, mask: Any = None) -> tuple[Any, Memory]:
         """What `call` returns in inference, and the memory to go on from; changes nothing.
@@ -270,49 +302,65 @@ class RNN(Layer):
         """
         return self._run(self._sequence(sequences), memory, mask, None)
 
-    def _run(
-        self, xs: Array, memory: Memory, mask: Any, training: bool | None
-    ) -> tuple[Any, Memory]:
+    def _run(self, xs: Any, memory: Memory, mask: Any, training: bool | None) -> tuple[Any, Memory]:
         """One call; training None leaves the random numbers of dropout alone."""
-        mask = checks.mask(self.who, mask, *xs.shape[:2])
+        if isinstance(xs, list | tuple | dict) and isinstance(mask, list | tuple | dict):
+            mask = first(mask)  # as in Keras 2: a step is skipped for all inputs alike
+        mask = checks.mask(self.who, mask, *first(xs).shape[:2])
         if not self.built:  # only now that nothing is left to refuse
-            self.build(xs.shape)
+            self.build(map_arrays(np.shape, xs))
         ys, state = self._loop(xs, memory, mask, training)
-        last = (ys[:, -1] if ys.shape[1] else memory.last_output).copy()
-        output = ys if self.return_sequences else last.copy()
-        returned = (output, *self._copy(state)) if self.return_state else output
-        return returned, Memory(state, last)
+        last = memory.last_output
+        if first(ys).shape[1]:
+            last = map_arrays(lambda y: y[:, -1], ys)
+        output = ys if self.return_sequences else self._copy(last)
+        states = map_arrays(lambda part: part.astype(self.dtype), state)
+        returned = (output, *states) if self.return_state else output
+        return returned, Memory(state, self._copy(last))
 
     def _loop(
-        self, xs: Array, memory: Memory, mask: Array | None, training: bool | None
-    ) -> tuple[Array, Any]:
+        self, xs: Any, memory: Memory, mask: Array | None, training: bool | None
+    ) -> tuple[Any, Any]:
         """All outputs, and the state after the last step."""
-        step = begin(self.cell, len(xs), xs.shape[-1], training)
+        rows, steps, *features = first(xs).shape
+        step = begin(self.cell, rows, features[-1], training)
         state, output = memory
-        outputs = []
-        time = range(xs.shape[1])
+        outputs: list[Any] = []
         with QUIET():
-            for t in reversed(time) if self.go_backwards else time:
-                y, new = step(xs[:, t], state)
+            for t in reversed(range(steps)) if self.go_backwards else range(steps):
+                y, new = step(map_arrays(operator.itemgetter((slice(None), t)), xs), state)
+                y = map_arrays(lambda part: np.asarray(part, self.dtype), y)
+                if not outputs and not alike(output, y):  # the cell did not say what it returns
+                    output = map_arrays(np.zeros_like, y)
+                new = self._next(state, new)
                 if mask is None:
                     state, output = new, y
                 else:
-                    old = iter(leaves(state))
-                    state = map_arrays(_held(mask[:, t], old), new)
-                    output = _where(mask[:, t], y, 0 if self.zero_output_for_mask else output)
+                    live = mask[:, t]
+                    held = map_arrays(np.zeros_like, y) if self.zero_output_for_mask else output
+                    state, output = _where(live, new, state), _where(live, y, held)
                 outputs.append(output)
-        blank = memory.last_output
-        return (np.stack(outputs, axis=1) if outputs else blank[:, None][:, :0]), state
+        if not outputs:
+            return map_arrays(lambda y: y[:, None][:, :0], output), state
+        return together(lambda *ys: np.stack(ys, axis=1), *outputs), state
+
+    def _next(self, state: Any, new: Any) -> Any:
+        """The new state, in the structure and the dtypes of the one before."""
+        try:
+            return together(lambda old, part: np.asarray(part, old.dtype), state, new)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.who}: its cell returned other states than it was given: {error}"
+            ) from None
 
     def _store(self, argument: str, value: Any) -> Any:
         return serialize(value) if argument == "cell" else super()._store(argument, value)
 
 
-def _where(live: Array, new: Array, old: Any) -> Array:
-    """new for the rows that are live, else old; new (B, ...)."""
-    shape = (len(live), *[1] * (new.ndim - 1))
-    return np.where(live.reshape(shape), new, np.asarray(old, new.dtype))
+def _where(live: Array, new: Any, old: Any) -> Any:
+    """new for the rows that are live, else old; each (B, ...), in structures of one form."""
 
+    def choose(a: Array, b: Array) -> Array:
+        return np.where(live.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-def _held(live: Array, old: Iterator[Array]) -> Callable[[Array], Array]:
-    return lambda new: _where(live, new, next(old))
+    return together(choose, new, old)

@@ -1,14 +1,15 @@
 """What an `RNN` asks of a cell, and StackedRNNCells: cells one upon another."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers.base import REQUIRED, Layer, deserialize, serialize
-from refrnn.layers.masks import leaves
+from refrnn.layers.base import REQUIRED, Layer
+from refrnn.layers.masks import leaves, map_arrays
+from refrnn.layers.states import initial_state, output_size, shape_of
+from refrnn.layers.stored import deserialize, serialize
 
 # one step of a cell for a whole call: (x, states) -> (output, new states)
 Step = Callable[[Array, Any], tuple[Array, Any]]
@@ -38,34 +39,25 @@ class StackedRNNCells(Layer):
         return [cell.state_size for cell in self.cells]
 
     @property
-    def output_size(self) -> int:
+    def output_size(self) -> Any:
         return output_size(self.cells[-1])
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Any) -> None:
         for cell in self.cells:
-            if hasattr(cell, "build") and not getattr(cell, "built", False):
-                cell.build(input_shape)
-            input_shape = (*input_shape[:-1], output_size(cell))
+            build_cell(cell, input_shape)
+            input_shape = map_arrays(lambda size: (None, *shape_of(size)), output_size(cell))
         self.built = True
 
-    @property
-    def weights(self) -> list[Array]:
-        return [w for cell in self.cells for w in getattr(cell, "weights", [])]
-
-    @property
-    def weight_names(self) -> list[str]:
-        return [
-            f"cells.{k}.{name}"
-            for k, cell in enumerate(self.cells)
-            for name in getattr(cell, "weight_names", [])
-        ]
+    def parts(self) -> list[tuple[str, Layer]]:
+        """The cells, each with its number."""
+        return [(f"cells.{k}.", c) for k, c in enumerate(self.cells) if isinstance(c, Layer)]
 
     def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
         for k, cell in enumerate(self.cells):
             found = cell.weight_shapes(features) if isinstance(cell, Layer) else {}
             shapes |= {f"cells.{k}.{name}": shape for name, shape in found.items()}
-            features = output_size(cell)
+            features = _width(cell)
         return shapes
 
     def get_initial_state(self, batch_size: int) -> list[Any]:
@@ -83,7 +75,7 @@ class StackedRNNCells(Layer):
         steps = []
         for cell in self.cells:
             steps.append(begin(cell, rows, features, training))
-            features = output_size(cell)
+            features = _width(cell)
 
         def step(x: Array, states: Any) -> tuple[Array, Any]:
             after = []
@@ -112,35 +104,40 @@ def as_cell(who: str, given: Any) -> Any:
     return given
 
 
-def output_size(cell: Any) -> int:
-    """The width of a cell's output: its output_size, else its first state's size."""
-    found = getattr(cell, "output_size", None)
-    return int(leaves(cell.state_size)[0] if found is None else found)
+def build_cell(cell: Any, input_shape: Any) -> None:
+    """Make the weights of a cell that has any; one that has them checks that they still fit."""
+    checks_itself = not getattr(cell, "IS_CUSTOM", True)
+    if hasattr(cell, "build") and (checks_itself or not getattr(cell, "built", False)):
+        cell.build(input_shape)
 
 
-def initial_state(cell: Any, rows: int, dtype: np.dtype[Any]) -> Any:
-    """Zeros in the structure of the cell's state_size, or what its get_initial_state gives."""
-    if hasattr(cell, "get_initial_state"):
-        return cell.get_initial_state(batch_size=rows)
-    sizes = cell.state_size if isinstance(cell.state_size, list | tuple) else [cell.state_size]
-    return [np.zeros((rows, int(size)), dtype) for size in sizes]
+def _width(cell: Any) -> int:
+    """The last axis of a cell's output."""
+    sizes = leaves(output_size(cell))
+    return shape_of(sizes[0])[-1]
 
 
 def begin(cell: Any, rows: int, features: int, training: bool | None) -> Step:
-    """The step of a cell for one call, its dropout masks drawn; None draws none."""
-    if hasattr(cell, "begin"):
+    """The step of a cell for one call, its dropout masks drawn; None draws none.
+
+    A cell of the caller's is given arrays that it cannot write to.
+    """
+    if hasattr(cell, "begin") and not getattr(cell, "IS_CUSTOM", False):
         found: Step = cell.begin(rows, features, training)
         return found
-    takes = "training" in _arguments_of(cell.call)
+    call = cell if isinstance(cell, Layer) else cell.call
+    takes = isinstance(cell, Layer) or "training" in inspect.signature(cell.call).parameters
+    options = {"training": bool(training)} if takes else {}
 
-    def step(x: Array, states: Any) -> tuple[Array, Any]:
-        y, after = cell.call(x, states, **({"training": bool(training)} if takes else {}))
+    def step(x: Any, states: Any) -> tuple[Any, Any]:
+        y, after = call(*map_arrays(_shown, [x, states]), **options)
         return y, after if isinstance(after, list | tuple) else [after]
 
     return step
 
 
-def _arguments_of(function: Any) -> tuple[str, ...]:
-    code = getattr(function, "__func__", function).__code__
-    names: tuple[str, ...] = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return names
+def _shown(array: Array) -> Array:
+    """The same numbers, read-only."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

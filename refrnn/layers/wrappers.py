@@ -1,5 +1,6 @@
 """TimeDistributed: one layer at every time step, as `keras.layers.TimeDistributed`."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -7,11 +8,12 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers.base import REQUIRED, Layer, deserialize, serialize
+from refrnn.layers.base import REQUIRED, Layer
 from refrnn.layers.bidirectional import Bidirectional
 from refrnn.layers.cells import RecurrentCell
 from refrnn.layers.reshaping import moved
 from refrnn.layers.rnn import RNN
+from refrnn.layers.stored import deserialize, serialize
 
 
 class TimeDistributed(Layer):
@@ -83,6 +85,8 @@ class TimeDistributed(Layer):
             raise ValueError(
                 f"{self.who}: the input has shape {array.shape}, expected (batch, time, ...)"
             )
+        if self.layer.IS_CUSTOM:
+            return self._step_by_step(array, training, mask)
         kernel = self.weights[0] if self.weights else None
         rows = kernel is not None and kernel.ndim == 2 and self.weight_names[0].endswith("kernel")
         features = len(self.weights[0]) if rows else array.shape[-1]
@@ -107,6 +111,25 @@ class TimeDistributed(Layer):
             checks.mask(self.who, mask, B, T)
         flat = self.layer(array.reshape(B * T, *array.shape[2:]), **options)
         return np.asarray(flat).reshape(B, T, *flat.shape[1:])
+
+    def _step_by_step(self, array: Array, training: bool, mask: Any) -> Array:
+        """As Keras does it: what the caller's own code computes may depend on the other rows."""
+        B, T = array.shape[:2]
+        if not T:  # one step tells the shape
+            return self._step_by_step(np.zeros((B, 1, *array.shape[2:])), training, None)[:, :0]
+        options: list[dict[str, Any]] = [{"training": training} for _ in range(T)]
+        if mask is not None and "mask" in inspect.signature(self.layer.call).parameters:
+            inner = np.asarray(mask)
+            if inner.shape[:2] != (B, T):
+                raise ValueError(
+                    f"{self.who}: the mask has shape {inner.shape}, expected ({B}, {T}, ...): one"
+                    f" for each step that {self.layer.who} is called on"
+                )
+            options = [{**given, "mask": inner[:, t]} for t, given in enumerate(options)]
+        if not self.built:
+            self.build(array.shape)
+        steps = [self.layer(array[:, t], **given) for t, given in enumerate(options)]
+        return np.stack([np.asarray(step) for step in steps], axis=1)
 
     def _store(self, argument: str, value: Any) -> Any:
         if argument != "layer":
