@@ -7,12 +7,11 @@ from refrnn.cells import LSTMState, State, Weights
 from refrnn.engines import run, trace
 from refrnn.layers import GRU, LSTM, SimpleRNN
 from refrnn.models import Model, Sequential
+from refrnn.version import __version__
 
 if TYPE_CHECKING:
     from refrnn.files import from_keras, load_model
     from refrnn.streams import Stream
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRU",

@@ -16,7 +16,7 @@ from refrnn.gates import Array
 
 HALF = ("float16", "bfloat16")
 DTYPES = ("float32", "float64", *HALF)
-ENGINES = ("auto", "numpy")
+ENGINES = ("auto", "numpy", "numba")
 
 
 def cell(name: Any) -> Cell:
@@ -136,10 +136,10 @@ def activation(who: str, what: str, given: Any, keeps_width: bool = True) -> Act
 
 
 def engine(who: str, given: Any) -> str:
-    """The engine to run on; "auto" chooses."""
+    """The name of an engine, or "auto"."""
     if given not in ENGINES:
         raise ValueError(f"{who}: engine is {given!r}, expected one of {', '.join(ENGINES)}")
-    return "numpy"
+    return str(given)
 
 
 def weights(cell: Cell, given: Sequence[Any]) -> Weights:

@@ -1,4 +1,4 @@
-"""The command line: `refrnn verify | inspect`. Thin: words on a screen, over the library."""
+"""The command line: `refrnn verify | inspect | stream`. Thin: words, over the library."""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ from refrnn import files
 from refrnn.jobs import Bench, CannotJudge, Job
 from refrnn.oracles import Unavailable
 from refrnn.oracles.tensorflow import TensorFlow
+from refrnn.streams import command
 from refrnn.verify.report import Report, here
 
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from refrnn import __version__
+    from refrnn.version import __version__
 
     parser = argparse.ArgumentParser(prog="refrnn", description=__doc__)
     parser.add_argument("--version", action="version", version=f"refrnn {__version__}")
@@ -84,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="F", help="write it there as JSON too; - for the screen alone"
     )
     inspect.set_defaults(command=inspect_command)
+    stream = commands.add_parser(
+        "stream", help=command.HELP, description=command.DESCRIPTION, epilog=command.EPILOG
+    )
+    command.add_arguments(stream)
+    stream.set_defaults(command=command.run)
     return parser
 
 

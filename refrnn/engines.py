@@ -1,16 +1,72 @@
 """The bare math for users: `run` and `trace` on plain arrays, checked at the border.
 
-An engine is a function with the signature of `reference.run`. There is one so far: "numpy", the
-readable loop, for every floating dtype.
+An engine runs a cell along sequences, with the arguments of `reference.run`. There are two: "numpy",
+the readable loop, for every cell and floating dtype; and "numba", the compiled `kernels`, for tanh
+and sigmoid in float32 and float64. Within one engine results depend on nothing but their own row.
+Between the two they differ by rounding: both sum in order, but a compiled sum rounds once where a
+NumPy sum rounds a product and then a sum.
 """
 
+import os
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from refrnn import checks, reference
+from refrnn import checks, kernels, reference
 from refrnn.cells import AnyGates, AnyState, Cell, Weights
 from refrnn.gates import Array
 
-ENGINES = {"numpy": reference.run}
+# runs prepared weights: (xs, state, **options of reference.run) -> (outputs, state)
+Runner = Callable[..., tuple[Array, AnyState]]
+ENVIRONMENT = "REFRNN_ENGINE"  # what engine="auto" means, if it is set: numpy or numba
+_broken: list[str] = []  # why the kernels cannot be compiled here, once that is known
+
+
+def chosen(who: str, engine: Any, cell: Cell, dtype: Any) -> str:
+    """ "numpy" or "numba": what `engine` means for a cell in `dtype`.
+
+    "auto" is numba wherever there is a kernel and it can be compiled. Raises ValueError for another
+    name, and for "numba" where there is no kernel.
+    """
+    asked = checks.engine(who, engine)
+    if asked == "numpy":
+        return asked
+    supported = kernels.supports(cell, dtype)
+    if asked == "numba" and not supported:
+        raise ValueError(
+            f"{who}: engine is 'numba', expected 'auto' or 'numpy', because there are kernels for"
+            f" tanh and sigmoid in float32 and float64 only, not for {_said(cell)} in {dtype}"
+        )
+    if asked == "auto":
+        wish = checks.engine(ENVIRONMENT, os.environ.get(ENVIRONMENT) or "auto")
+        return "numba" if supported and wish != "numpy" and not _broken else "numpy"
+    return asked
+
+
+def _said(cell: Cell) -> str:
+    return cell.act.name if cell.name == "simple" else f"{cell.act.name} and {cell.rec.name}"
+
+
+def prepared(who: str, engine: str, cell: Cell, weights: Weights) -> Runner:
+    """What runs `cell` with `weights` on the engine; the weights are laid out for it once.
+
+    Where "auto" stands for kernels that turn out not to compile here, there is one warning, and the
+    NumPy engine from then on; where "numba" was asked for, the `kernels.CompileError` goes through.
+    """
+    if chosen(who, engine, cell, weights.kernel.dtype) == "numba":
+        try:
+            return kernels.pack(cell, weights).run
+        except kernels.CompileError as error:
+            if engine == "numba":
+                raise
+            _broken.append(str(error))
+            warnings.warn(
+                f"refrnn runs on its NumPy engine, many times slower: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return partial(reference.run, cell, weights)
 
 
 def _checked(
@@ -85,7 +141,7 @@ def run(
     zero_output_for_mask
                  masked steps emit zeros instead of the last output
     last_output  (B, H), what the last chunk emitted last; only a masked first step shows it
-    engine       "auto" or "numpy"
+    engine       "numpy", "numba", or "auto": numba where there is a kernel for the cell and dtype
 
     Returns the outputs (B, T, H) and the state after the last step, in the dtype of the weights.
     A row's numbers depend, in every bit, on that row alone: not on the rows beside it, nor on how
@@ -97,9 +153,7 @@ def run(
     row, weights, xs, state, arrays = _checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, last_output
     )
-    return ENGINES[checks.engine(row.name, engine)](
-        row,
-        weights,
+    return prepared(row.name, engine, row, weights)(
         xs,
         state,
         go_backwards=checks.flag(row.name, "go_backwards", go_backwards),
@@ -124,7 +178,8 @@ def trace(
 
     Returns for "lstm" .i .f .g .o .c .h, for the GRUs .z .r .g .h, for "simple" .h, and in `.pre`
     the sums before the activations under the names of their gates. Gates are shown as computed,
-    on masked steps too; .h and .c are the state after the step, held where the mask is False.
+    on masked steps too; .h and .c are the state after the step, held where the mask is False. The
+    numbers are those of the NumPy engine.
     """
     row, weights, xs, state, arrays = _checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refrnn.files.errors import FileError, shown, within
+from refrnn.layers.masks import leaves
 from refrnn.models import Model, Node, Ref
 
 MAX_CALLS = 1000  # of all layers together: ordering them takes time by their square
@@ -159,7 +160,7 @@ def _refs(structure: Any) -> list[Ref]:
 
 
 def count_outputs(layer: Any) -> int:
-    """How many arrays a layer returns; the parts of nested states cannot be told apart."""
+    """How many arrays a layer returns."""
     if isinstance(layer, Model):
         return layer.output_count
     forward = getattr(layer, "forward_layer", None)
@@ -168,6 +169,4 @@ def count_outputs(layer: Any) -> int:
         return states + (2 if getattr(layer, "merge_mode", "concat") is None else 1)
     if not getattr(layer, "return_state", False):
         return 1
-    size = layer.cell.state_size
-    sizes = size if isinstance(size, list | tuple) else [size]
-    return 1 if any(isinstance(n, list | tuple) for n in sizes) else 1 + len(sizes)
+    return 1 + len(leaves(layer.cell.state_size))

@@ -89,7 +89,10 @@ class Tree:
         if not isinstance(found, _h5py().Group):
             raise FileError(f"{_said(path)} is an array, expected a folder")
         with within(_said(path), Exception):
-            return list(found)
+            # h5py leaves a name that is no UTF-8 as bytes
+            return [
+                n if isinstance(n, str) else n.decode("utf-8", "surrogateescape") for n in found
+            ]
 
     def has(self, path: Path) -> bool:
         return self._object(path) is not None
@@ -186,7 +189,7 @@ class Tree:
             raise FileError(f"{_said(path)} is no path of names, expected one")
         for depth, name in enumerate(path, 1):
             with within(_said(path[:depth]), Exception):
-                key = name.encode("utf-8", "surrogateescape")  # as h5py decodes names
+                key = name.encode("utf-8", "surrogateescape")
                 if not isinstance(here, h5py.Group) or not here.id.links.exists(key):
                     return None
                 link = here.id.links.get_info(key)
@@ -195,7 +198,7 @@ class Tree:
                         f"is a {KINDS.get(link.type, 'strange link')}, expected what it stands for,"
                         " because a link may lead anywhere, out of the file too"
                     )
-                here, address = here[name], int(link.u)
+                here, address = here[key], int(link.u)
         return here, address
 
 

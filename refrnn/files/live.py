@@ -8,7 +8,7 @@ import numpy as np
 from refrnn import checks
 from refrnn.files import keras2, weights
 from refrnn.layers import RNN, Bidirectional, Layer
-from refrnn.layers.masks import map_arrays
+from refrnn.layers.masks import leaves, map_arrays
 from refrnn.layers.objects import Objects, custom_object_scope
 from refrnn.layers.stored import deserialize
 from refrnn.models import Model
@@ -76,5 +76,15 @@ def _copy_weights(source: Any, mine: Layer, old: bool) -> None:
         mine.set_weights(weights.in_order(mine, arrays) if old else arrays)
         for name, array in zip(mine.weight_names, mine.weights, strict=True):
             checks.finite(mine.who, name, array)
-    if isinstance(mine, RNN | Bidirectional) and mine.stateful and source.states is not None:
-        mine.reset_states(map_arrays(np.asarray, list(source.states)))
+    if isinstance(mine, RNN | Bidirectional) and mine.stateful:
+        states = _carried(source)
+        if states:
+            mine.reset_states(map_arrays(np.asarray, states))
+
+
+def _carried(source: Any) -> list[Any]:
+    """What a stateful layer of Keras carries; nothing before it knows its rows."""
+    if not hasattr(source, "states"):  # Bidirectional of Keras 2
+        return [*_carried(source.forward_layer), *_carried(source.backward_layer)]
+    states = list(source.states or [])
+    return [] if any(part is None for part in leaves(states)) else states

@@ -38,7 +38,7 @@ def from_tree(tree: Tree, layers: Sequence[Named]) -> list[list[Array]]:
         )
     used: set[Path] = set()
     found = []
-    for folder, (_, layer) in zip(_folders(kind for kind, _ in layers), layers, strict=True):
+    for folder, (_, layer) in zip(folders(kind for kind, _ in layers), layers, strict=True):
         arrays: list[Array] = []
         for path, leaf in leaves(("layers", folder), layer, tree):
             names = set(tree.names((*path, "vars")))
@@ -119,7 +119,7 @@ def _refuse_surplus(tree: Tree, top: Path, used: set[Path], other: Iterable[str]
 # --- the parts of a layer ---
 
 
-def _folders(kinds: Iterable[str]) -> Iterator[str]:
+def folders(kinds: Iterable[str]) -> Iterator[str]:
     """lstm, lstm_1, dense, ...: Keras's folders for objects of these classes."""
     counts: Counter[str] = Counter()
     for kind in kinds:
@@ -133,15 +133,15 @@ def _parts(layer: Layer) -> list[tuple[Path, Layer]]:
     own = vars(layer)
     if isinstance(layer, Model):
         layers = list({id(part): part for part in layer.layers}.values())
-        folders = _folders(map(_kind, layers))
-        return [(("layers", f), part) for f, part in zip(folders, layers, strict=True)]
+        called = folders(map(_kind, layers))
+        return [(("layers", f), part) for f, part in zip(called, layers, strict=True)]
     if layer.IS_CUSTOM:
         found = dict(_attributes(layer))
         return [(found[id(part)], part) for _, part in layer.parts()]
     cells = own.get("cells")
     if isinstance(cells, list | tuple) and cells:
-        folders = _folders(map(_kind, cells))
-        return [(("cells", f), cell) for f, cell in zip(folders, cells, strict=True)]
+        called = folders(map(_kind, cells))
+        return [(("cells", f), cell) for f, cell in zip(called, cells, strict=True)]
     for names in INNER:
         if isinstance(own.get(names[0]), Layer):
             return [((name,), own[name]) for name in names]
@@ -168,7 +168,7 @@ def _contents(path: Path, value: Any) -> Iterator[tuple[int, Path]]:
             if isinstance(part, Layer | list | tuple | dict)
         ]
         kinds = [_kind(part) if isinstance(part, Layer) else "container" for part in parts]
-        for folder, part in zip(_folders(kinds), parts, strict=True):
+        for folder, part in zip(folders(kinds), parts, strict=True):
             yield from _contents((*path, folder), part)
 
 

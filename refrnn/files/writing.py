@@ -68,6 +68,8 @@ def save_weights(model: Model, path: AnyPath) -> None:
 
 def _check(model: Model) -> None:
     """Refuse what no file of Keras can hold."""
+    if not model.layers:
+        raise ValueError(f"{model.who}: has no layers, expected at least one")
     for layer in model.every_layer():
         if isinstance(layer, Bidirectional) and (
             layer.forward_layer.zero_output_for_mask != layer.return_sequences

@@ -389,6 +389,12 @@ class Layer:
             array.flags.writeable = True
             array[...] = value
             array.flags.writeable = False
+        self.weights_changed()
+
+    def weights_changed(self) -> None:
+        """Forget what was made from the weights, here and in the layers inside."""
+        for _, layer in self.parts():
+            layer.weights_changed()
 
     def _features(self, weights: list[Array]) -> Any:
         """What `weight_shapes` and `_build_for` of an unbuilt layer need to know of its weights."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.cells import CELLS, Cell, Weights, dropped, plain
+from refrnn.engines import Runner, prepared
 from refrnn.gates import Array
 from refrnn.initializers import Ones
 from refrnn.layers.base import REQUIRED, Layer
@@ -54,6 +55,7 @@ class RecurrentCell(Layer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._seeds = SeedGenerator(self.seed)
+        self._runners: dict[str, Runner] = {}
 
     def _convert(self, argument: str, value: Any) -> Any:
         if argument == "seed":
@@ -93,6 +95,19 @@ class RecurrentCell(Layer):
         zeros = np.zeros(self.math.shapes(features, self.units)[2], self.dtype)
         self.arrays = Weights(self.kernel, self.recurrent_kernel, *(bias or [zeros]))
         self.built = True
+
+    def runner(self, engine: str) -> Runner:
+        """What runs this cell along sequences; prepared once for the weights."""
+        if engine not in self._runners:
+            self._runners[engine] = prepared(self.who, engine, self.math, self.arrays)
+        return self._runners[engine]
+
+    def weights_changed(self) -> None:
+        self._runners = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: without what is prepared for the weights, which is not to be copied."""
+        return {**vars(self), "_runners": {}}
 
     def _draw_bias(self, shape: tuple[int, ...], dtype: Any) -> Array:
         draw: Any = vars(self)["bias_initializer"]

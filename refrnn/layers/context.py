@@ -13,6 +13,8 @@ training: ContextVar[bool | None] = ContextVar("training", default=None)
 copying: ContextVar[bool] = ContextVar("copying", default=False)
 # whether new weights are zeros: they will be overwritten, and drawing takes time
 undrawn: ContextVar[bool] = ContextVar("undrawn", default=False)
+# whether layers are run for the shapes alone: then nothing is compiled for it
+trial: ContextVar[bool] = ContextVar("trial", default=False)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """SimpleRNN, GRU and LSTM as `keras.layers` has them: arguments, weights, masks and states."""
 
+from functools import partial
 from typing import Any, ClassVar
 
-from refrnn import checks
+from refrnn import checks, reference
 from refrnn.cells import AnyState
-from refrnn.engines import ENGINES
+from refrnn.engines import chosen
 from refrnn.gates import Array
+from refrnn.layers import context
 from refrnn.layers.base import Layer
 from refrnn.layers.cells import (
     GRU_HEAD,
@@ -31,6 +33,8 @@ class Recurrent(RNN):
 
     sequences is (B, T, F); initial_state is a list of arrays (B, H), h first, or the bare array
     where there is only h. unroll and use_cudnn are accepted and change no number.
+
+    engine  "numpy", "numba", or "auto": numba where there is a kernel for the activations and dtype
     """
 
     CELL: ClassVar[type[RecurrentCell]]
@@ -39,7 +43,6 @@ class Recurrent(RNN):
     KEEPS_WIDTH = True
 
     units: int
-    engine: str
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,6 +50,18 @@ class Recurrent(RNN):
         arguments = [*self.CELL.ARGUMENTS, *(n for n in IMPLEMENTATION if n in own)]
         settings = {name: own[name] for name in arguments}
         self.cell = self.CELL(**settings, dtype=self.dtype, name=f"{self.name}_cell")
+        self.engine = self._engine  # refused where there is no such kernel
+
+    @property
+    def engine(self) -> str:
+        """What this layer runs on: "numba" or "numpy", as it was told to, or as "auto" chooses."""
+        return chosen(self.who, self._engine, self.cell.math, self.dtype)
+
+    @engine.setter
+    def engine(self, engine: str) -> None:
+        if "cell" in vars(self):
+            chosen(self.who, engine, self.cell.math, self.dtype)
+        self._engine = engine
 
     def _convert(self, argument: str, value: Any) -> Any:
         if argument == "engine":
@@ -57,6 +72,11 @@ class Recurrent(RNN):
                 " on the CPU"
             )
         return super()._convert(argument, value)
+
+    def get_config(self) -> dict[str, Any]:
+        """As Keras writes it; of a copy that refrnn makes for itself with the engine too."""
+        config = super().get_config()
+        return config | {"engine": self._engine} if context.copying.get() else config
 
     def _state(self, given: Any, batch: int) -> AnyState:
         return checks.state(self.cell.math, self.who, given, batch, self.units, self.dtype)
@@ -69,9 +89,12 @@ class Recurrent(RNN):
     def _loop(
         self, xs: Array, memory: Memory, mask: Array | None, training: bool | None
     ) -> tuple[Array, Any]:
-        return ENGINES[self.engine](
-            self.cell.drawn(len(xs), xs.shape[2], training),
-            self.cell.arrays,
+        cell = self.cell.drawn(len(xs), xs.shape[2], training)
+        if cell == self.cell.math and not context.trial.get():
+            run = self.cell.runner(self._engine)
+        else:  # with dropout
+            run = partial(reference.run, cell, self.cell.arrays)
+        return run(
             xs,
             memory.state,
             mask=mask,

@@ -124,7 +124,7 @@ def laid(
 ) -> list[Windows]:
     """The windows of a convolution on axes of these sizes; ValueError where there is no room."""
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation_rate, strict=True))
-    if padding == "valid" and any(n < r for n, r in zip(sizes, reach, strict=True)):
+    if padding == "valid" and any(n < r > 1 for n, r in zip(sizes, reach, strict=True)):
         names = ", ".join(AXES[len(sizes)])
         least = f"{reach[0]} steps" if len(sizes) == 1 else f"{reach} along {names}"
         raise ValueError(

@@ -19,9 +19,9 @@ from refrnn.layers.stored import deserialize, serialize
 class TimeDistributed(Layer):
     """Applies `layer` to x[:, t] for each t, with the same weights.
 
-    A call takes (B, T, ...) and returns (B, T, ...). mask is (B, T); for a recurrent layer inside
-    it is (B, T, T2), a mask for each of its sequences. A step where the mask is False is computed
-    all the same, as in Keras.
+    A call takes (B, T, ...) and returns (B, T, ...). mask is (B, T): a step where it is False is
+    computed all the same, as in Keras. Or it is (B, T, T2), a mask for each sequence that `layer`
+    takes: a layer that uses masks is given it, and a recurrent one takes no other.
     """
 
     ARGUMENTS: ClassVar = {"layer": REQUIRED}
@@ -99,16 +99,17 @@ class TimeDistributed(Layer):
             self.build(array.shape)
         B, T = array.shape[:2]
         options: dict[str, Any] = {"training": training}
-        if isinstance(self.layer, RNN | Bidirectional) and mask is not None:
-            inner = np.asarray(mask)
-            if inner.shape != array.shape[:3]:
-                raise ValueError(
-                    f"{self.who}: the mask has shape {inner.shape}, expected {array.shape[:3]},"
-                    f" because {self.layer.who} takes one for each of its sequences"
-                )
-            options["mask"] = inner.reshape(B * T, *array.shape[2:3])
-        else:
+        inner = None if mask is None else checks.array(self.who, "the mask", mask)
+        each = isinstance(self.layer, RNN | Bidirectional)
+        if inner is not None and each and inner.shape != array.shape[:3]:
+            raise ValueError(
+                f"{self.who}: the mask has shape {inner.shape}, expected {array.shape[:3]},"
+                f" because {self.layer.who} takes one for each of its sequences"
+            )
+        if inner is None or inner.ndim < 3 or inner.shape != array.shape[: inner.ndim]:
             checks.mask(self.who, mask, B, T)
+        elif "mask" in inspect.signature(self.layer.call).parameters:
+            options["mask"] = inner.reshape(B * T, *inner.shape[2:])
         flat = self.layer(array.reshape(B * T, *array.shape[2:]), **options)
         return np.asarray(flat).reshape(B, T, *flat.shape[1:])
 

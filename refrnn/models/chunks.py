@@ -6,6 +6,7 @@ from typing import Any
 from refrnn.gates import Array
 from refrnn.layers import LAYERS, RNN, Embedding, Layer
 from refrnn.layers.masks import leaves, mask_of
+from refrnn.layers.subclassing import names_of
 from refrnn.models.graph import Graph, Node, Ref, is_model, map_refs, refs, run
 
 # what each recurrent layer, or model inside, hands on, by its name and the number of the call
@@ -40,15 +41,19 @@ def _ids(node: Node) -> list[Ref]:
     if not is_model(layer):
         return []
     named = {ref.layer for call in layer.graph.nodes for ref in _ids(call)}
-    given = refs(list(node.args[:1]))
+    given = _inputs(node)
     return [ref for item, ref in zip(layer.inputs, given, strict=True) if item.name in named]
 
 
-def _named(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call of a recurrent layer, by name."""
-    return (
-        dict(zip(("sequences", "initial_state", "mask", "training"), args, strict=False)) | kwargs
-    )
+def _inputs(node: Node) -> list[Ref]:
+    """What a call of a model takes, in the order of the model's inputs."""
+    layer: Any = node.layer
+    return refs(layer.in_order(_named(layer, node.args, node.kwargs)["inputs"]))
+
+
+def _named(layer: Layer, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, by name."""
+    return dict(zip(names_of(type(layer).call), args, strict=False)) | kwargs
 
 
 def _kinds(graph: Graph, given: list[str]) -> list[str]:
@@ -67,10 +72,13 @@ def _kinds(graph: Graph, given: list[str]) -> list[str]:
 def _of_call(node: Node, kind: Callable[[Ref], str]) -> list[str]:
     """The kinds of what a call returns."""
     layer: Any = node.layer
+    given = _named(layer, node.args, node.kwargs)
     came = [(kind(ref), ref) for ref in refs([list(node.args), node.kwargs])]
+    if given.get("training"):
+        raise Whole(f"{layer.who} is called with training=True, and chunks are run in inference")
     if is_model(layer):
         try:
-            return _kinds(layer.graph, [kind(ref) for ref in refs(list(node.args[:1]))])
+            return _kinds(layer.graph, [kind(ref) for ref in _inputs(node)])
         except Whole as why:
             raise Whole(f"in {layer.who}, {why}") from None
     if layer.mixes_time:
@@ -80,7 +88,10 @@ def _of_call(node: Node, kind: Callable[[Ref], str]) -> list[str]:
             raise Whole(f"{layer.who} is stateful and called twice: the second continues the first")
         if layer.go_backwards:
             raise Whole(f"{layer.who} runs backwards, so its first output needs the last input")
-        start = refs([_named(node.args, node.kwargs).get("initial_state")])
+        for ref in refs([given["sequences"]]):
+            if kind(ref) != STEPS:
+                raise Whole(f"{layer.who} runs over {ref.layer!r}, whose steps are not the input's")
+        start = refs([given.get("initial_state")])
         late = [ref.layer for ref in start if kind(ref) != GIVEN]
         if late:
             raise Whole(f"{layer.who} starts from a state that {late[0]!r} ends with")
@@ -127,12 +138,13 @@ def advance(graph: Graph, arrays: Sequence[Any], memories: Memories | None) -> t
         key = layer.name, node.call
         before = (memories or {}).get(key)
         if is_model(layer):
-            given = layer.arrays(args[0], kwargs.get("mask"))
-            output, after[key] = advance(layer.graph, given, before)
+            named = _named(layer, args, kwargs)
+            arrays = layer.arrays(named["inputs"], named.get("mask"))
+            output, after[key] = advance(layer.graph, arrays, before)
             return output
         if not isinstance(layer, RNN):
             return layer(*args, **kwargs)
-        given = _named(args, kwargs)
+        given = _named(layer, args, kwargs)
         given.pop("training", None)
         start = given.pop("initial_state", None)
         sequences = given["sequences"]

@@ -7,7 +7,16 @@ import numpy as np
 from refrnn.layers import Layer
 from refrnn.layers.operations import Operation
 from refrnn.layers.stored import deserialize, serialize
-from refrnn.models.graph import Graph, InputSpec, Node, Ref, Values, map_refs, ordered
+from refrnn.models.graph import (
+    Graph,
+    InputSpec,
+    Node,
+    Ref,
+    Values,
+    as_executed,
+    map_refs,
+    ordered,
+)
 
 TENSOR, CONSTANT = "__keras_tensor__", "__tensor__"
 
@@ -43,7 +52,7 @@ def read_graph(config: dict[str, Any]) -> Graph:
     )
     if isinstance(outputs, list) and len(outputs) == 1:
         outputs = outputs[0]  # the only output of a list is returned bare
-    return Graph(inputs, ordered(waiting, inputs), outputs, layers)
+    return Graph(inputs, as_executed(ordered(waiting, inputs), outputs), outputs, layers)
 
 
 def _is_functional(entry: dict[str, Any]) -> bool:

@@ -52,13 +52,14 @@ def is_model(layer: Layer) -> bool:
 
 
 def map_refs(function: Callable[[Ref], Any], structure: Any) -> Any:
-    """`structure` with `function` of every Ref in it."""
+    """`structure` with `function` of every Ref in it, dictionaries taken by sorted key."""
     if isinstance(structure, Ref):
         return function(structure)
     if isinstance(structure, list | tuple):
         return type(structure)(map_refs(function, part) for part in structure)
     if isinstance(structure, dict):
-        return {name: map_refs(function, part) for name, part in structure.items()}
+        parts = {name: map_refs(function, structure[name]) for name in sorted(structure)}
+        return {name: parts[name] for name in structure}
     return structure
 
 
@@ -85,6 +86,38 @@ def ordered(waiting: list[Node], inputs: list[InputSpec]) -> list[Node]:
         done |= {(node.layer.name, node.call) for node in ready}
         waiting = [node for node in waiting if node not in ready]
     return nodes
+
+
+def as_executed(nodes: list[Node], outputs: Any) -> list[Node]:
+    """The nodes in the order in which Keras computes them: those furthest from the outputs first.
+
+    nodes  each after those it takes arrays from, as in the result
+
+    The order shows where a layer that carries its state is called twice.
+    """
+    calls = {(node.layer.name, node.call): node for node in nodes}
+    sources = {
+        key: [ref[:2] for ref in refs([node.args, node.kwargs]) if ref[:2] in calls]
+        for key, node in calls.items()
+    }
+    done: dict[tuple[str, int], None] = {}
+    stack = [(ref[:2], False) for ref in reversed(refs(outputs)) if ref[:2] in calls]
+    while stack:
+        key, ready = stack.pop()
+        if ready:
+            done.setdefault(key)
+        elif key not in done:
+            stack.append((key, True))
+            stack += [(parent, False) for parent in reversed(sources[key])]
+    depths: dict[tuple[str, int], int] = {}
+    of_layer: Counter[str] = Counter()
+    for key in reversed(done):
+        depth = max(depths.get(key, 0), of_layer[key[0]])
+        depths[key] = of_layer[key[0]] = depth
+        for parent in sources[key]:
+            depths[parent] = max(depths.get(parent, 0), depth + 1)
+    places = {key: k for k, key in enumerate(sorted(depths, key=lambda key: -depths[key]))}
+    return sorted(nodes, key=lambda n: places.get((n.layer.name, n.call), len(places)))
 
 
 def run(graph: Graph, arrays: Sequence[Any], call: Callable[[Node, Any, Any], Any]) -> Values:
@@ -142,7 +175,8 @@ def trace_back(inputs: Any, outputs: Any) -> Graph:
         Node(c.layer, numbers[c], map_arrays(ref, c.args), map_arrays(ref, c.kwargs)) for c in calls
     ]
     items = [InputSpec(x.name, x.shape, x.dtype) for x in given]
-    return Graph(items, nodes, map_arrays(ref, outputs), layers)
+    ends = map_arrays(ref, outputs)
+    return Graph(items, as_executed(nodes, ends), ends, layers)
 
 
 Point = Call | Symbol  # a call, or an input

@@ -9,10 +9,11 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
-from refrnn.layers import RNN, Bidirectional, Layer
+from refrnn.layers import RNN, Bidirectional, Layer, context
 from refrnn.layers.masks import leaves, map_arrays, mask_of, with_mask
 from refrnn.layers.names import unique_name
 from refrnn.layers.stored import deserialize, serialize
+from refrnn.layers.subclassing import names_of
 from refrnn.layers.symbolic import Symbol, record, symbols
 from refrnn.models import chunks, configs, summary
 from refrnn.models.chunks import Memories
@@ -90,18 +91,34 @@ class Model(Layer):
 
     # --- calls ---
 
-    def __call__(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+    def __call__(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """The outputs for `inputs`, as symbols where those are.
+
+        training  None for that of the call around. Where it is given, here or there, it goes
+                  before what layers of the model were called with, as in Keras.
+        mask      for each input, in the structure of `inputs`; None for those that they carry
+        """
         if symbols(inputs):
-            given = {"training": training} if training else {}
-            return record(self, (inputs,), given if mask is None else {**given, "mask": mask})
+            given = {"training": training, "mask": mask}
+            return record(self, (inputs,), {n: v for n, v in given.items() if v is not None})
         return self.call(inputs, training, mask)
 
-    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
-        def call(node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
-            return node.layer(*args, **({"training": training} | kwargs))
-
-        values = run(self.graph, self.arrays(inputs, mask), call)
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        around = context.training.get() if training is None else training
+        with context.of(context.training, around):
+            values = run(self.graph, self.arrays(inputs, mask), self._call)
         return map_refs(values.__getitem__, self.graph.outputs)
+
+    def _call(self, node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
+        training = context.training.get()
+        names = names_of(type(node.layer).call)
+        if training is not None and "training" in names:
+            place = names.index("training")
+            if place < len(args):
+                args = (*args[:place], training, *args[place + 1 :])
+            else:
+                kwargs = {**kwargs, "training": training}
+        return node.layer(*args, **kwargs)
 
     def arrays(self, inputs: Any, mask: Any = None) -> list[Array]:
         """`inputs` in the order and dtypes of `self.inputs`, with their masks, or ValueError.
@@ -109,22 +126,24 @@ class Model(Layer):
         mask  for each input, in the structure of `inputs`; None for those that they carry
         """
         specs = self.graph.inputs
-        given = self._in_order("inputs", inputs)
-        masks = [None] * len(specs) if mask is None else self._in_order("masks", mask)
+        given = self.in_order(inputs)
+        masks = [None] * len(specs) if mask is None else self.in_order(mask, "masks")
         ready = []
         for spec, array, own in zip(specs, given, masks, strict=True):
             came = mask_of(array) if own is None else own
             ready.append(with_mask(self._array(spec, array), came))
         return ready
 
-    def _in_order(self, what: str, given: Any) -> list[Any]:
+    def in_order(self, given: Any, what: str = "inputs") -> list[Any]:
+        """What is given for each input, by name or in a list, in the order of `self.inputs`."""
         names = [item.name for item in self.graph.inputs]
         if isinstance(given, Mapping):
             if set(given) != set(names):
                 raise ValueError(f"{self.who}: {what} are {sorted(given)}, expected {names}")
             given = [given[name] for name in names]
         elif not isinstance(given, list | tuple) or (
-            len(names) == 1 and not (len(given) == 1 and isinstance(given[0], np.ndarray))
+            len(names) == 1
+            and not (len(given) == 1 and (given[0] is None or isinstance(given[0], np.ndarray)))
         ):
             given = [given]
         if len(given) != len(names):
@@ -154,7 +173,8 @@ class Model(Layer):
         """The outputs for `inputs`, computed `batch_size` rows at a time.
 
         A row's numbers do not depend on its batch, so they are those of one call; what is saved is
-        memory. A stateful model takes its own number of rows at a time, and carries its state on.
+        memory. Of a stateful model batch_size must be the number of rows that it carries, and each
+        batch goes on where the one before it ended, as in Keras.
         """
         size = checks.count(self.who, "batch_size", batch_size)
         arrays = self.arrays(inputs)
@@ -164,7 +184,7 @@ class Model(Layer):
         parts = []
         for start in range(0, max(1, rows.pop()), size):
             batch = [array[start : start + size] for array in arrays]
-            parts.append(self(batch if len(batch) > 1 else batch[0]))
+            parts.append(self(batch if len(batch) > 1 else batch[0], training=False))
         columns = iter([np.concatenate(leaf) for leaf in zip(*map(leaves, parts), strict=True)])
         return map_arrays(lambda _: next(columns), parts[0])
 
@@ -210,6 +230,11 @@ class Model(Layer):
                 )
             if isinstance(layer, RNN):
                 layer.make_stateful(count)
+            elif layer.IS_CUSTOM and _is_recurrent(layer):
+                raise ValueError(
+                    f"{self.who}: {layer.who} cannot be made stateful, expected recurrent layers in"
+                    " the model itself, because what is inside a layer of your own is called by it"
+                )
         known = [
             x if x.shape is None else x._replace(shape=(count, *x.shape[1:]))
             for x in mine.graph.inputs
@@ -360,9 +385,19 @@ class Sequential(Model):
             self.expect(InputSpec(layer.name, layer.shape, layer.dtype))
             self._end, self.built = layer, True
             return
+        before = self.graph
+        known = before.inputs[0].shape is not None and isinstance(before.outputs, Ref)
+        if self._end is None and known:  # from the first call on, or from a config
+            self._end = self.symbols()[before.outputs]
         self.append(layer)
         if self._end is not None:
-            self._end = layer(self._end)
+            try:
+                end = layer(self._end)
+                self._check_count(layer, end)
+            except ValueError:
+                self.graph = before
+                raise
+            self._end = end
 
     def expect(self, item: InputSpec) -> None:
         """Say what the input is, before there are layers or where its shape was not known."""
@@ -378,11 +413,14 @@ class Sequential(Model):
 
     def append(self, layer: Any) -> None:
         """One layer more, whose weights are made when they are needed."""
-        graph = self.graph
         if not isinstance(layer, Layer):
             raise ValueError(
-                f"{self.who}: layer {len(graph.layers)} is {layer!r}, expected a refrnn layer"
+                f"{self.who}: layer {len(self.graph.layers)} is {layer!r}, expected a refrnn layer"
             )
+        [item] = self.graph.inputs
+        if item.shape is None and layer.name == item.name:  # which nobody gave
+            self.expect(item._replace(name=f"{layer.name}_input"))
+        graph = self.graph
         if layer.name in [graph.inputs[0].name, *(other.name for other in graph.layers)]:
             raise ValueError(
                 f"{self.who}: two layers are called {layer.name!r}, expected unique names"
@@ -412,16 +450,30 @@ class Sequential(Model):
         self.symbols()
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not self.graph.layers:
             raise ValueError(f"{self.who}: has no layers, expected at least one")
         outputs = super().call(inputs, training, mask)
         item = self.graph.inputs[0]
         if item.shape is None:  # now it is known
-            [given] = self._in_order("inputs", inputs)
+            [given] = self.in_order(inputs)
             self.expect(item._replace(shape=(None, *np.shape(given)[1:])))
             self.built = True
         return outputs
+
+    def _call(self, node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
+        outputs = super()._call(node, args, kwargs)
+        self._check_count(node.layer, outputs)
+        return outputs
+
+    def _check_count(self, layer: Layer, outputs: Any) -> None:
+        """Refuse several arrays from a layer of the caller's, of which all but one would be lost."""
+        count = len(leaves(outputs))
+        if count != layer.output_count:
+            raise ValueError(
+                f"{self.who}: {layer.who} returns {count} arrays, expected {layer.output_count},"
+                " because a chain hands a single array on; make a refrnn.Model of its outputs"
+            )
 
     def get_config(self) -> dict[str, Any]:
         [item] = self.graph.inputs
@@ -437,6 +489,11 @@ class Sequential(Model):
             else:
                 made.append(deserialize(entry))
         return made
+
+
+def _is_recurrent(layer: Layer) -> bool:
+    """Whether a recurrent layer is inside another one."""
+    return any(isinstance(part, RNN) or _is_recurrent(part) for _, part in layer.parts())
 
 
 def _taken_by(layer: Layer) -> str:

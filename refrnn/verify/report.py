@@ -6,12 +6,16 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refrnn.cells import CELLS
+from refrnn.engines import chosen
 from refrnn.verify.agreement import Row
+from refrnn.version import __version__
 
 
 @dataclass
@@ -107,14 +111,14 @@ class Report:
 
 
 def here() -> tuple[dict[str, str], str]:
-    """Versions of what refrnn runs on, and the processor in words."""
-    from refrnn import __version__
-
+    """Versions of what refrnn runs on, Numba only if it runs by default; the processor in words."""
     versions = {
         "refrnn": __version__,
         "NumPy": np.__version__,
         "Python": platform.python_version(),
     }
+    if chosen("verify", "auto", CELLS["lstm"], np.dtype("float32")) == "numba":
+        versions["Numba"] = metadata.version("numba")
     return versions, f"{_processor()} ({os.cpu_count()} cores, {platform.system()})"
 
 

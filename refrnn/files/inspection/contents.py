@@ -18,7 +18,7 @@ from refrnn.files.errors import FileError, shown, within
 from refrnn.files.hdf5 import Path, Tree
 from refrnn.files.keras3 import Named, is_entry
 from refrnn.files.tfjs import manifest, names, topology
-from refrnn.files.weights import SEEDS, _folders
+from refrnn.files.weights import SEEDS, folders
 from refrnn.gates import Array
 from refrnn.layers import Layer
 from refrnn.models import Model
@@ -86,11 +86,11 @@ class InTree(Weights):
 
     def places(self, entries: Sequence[Config]) -> list[list[Path]]:
         kinds = [str(entry["class_name"]).rpartition(">")[2] for entry in entries]
-        return [[("layers", folder)] for folder in _folders(kinds)]
+        return [[("layers", folder)] for folder in folders(kinds)]
 
     def taken(self, kind: str, layer: Layer, places: list[Path]) -> Taken:
         kind = kind.rpartition(">")[2]
-        [folder] = _folders([kind])
+        [folder] = folders([kind])
         part = _Part(self._tree, ("layers", folder), places[0], self.arrays)
         return [(kind, layer)], weights.from_tree(part, [(kind, layer)])
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from refrnn import __version__
 from refrnn.files import archive, keras2, keras3, weights
 from refrnn.files.atomic import replacing
 from refrnn.files.errors import FileError, shown, within
 from refrnn.files.tfjs import manifest, masks, names, topology, writing
 from refrnn.layers import Bidirectional
 from refrnn.models import Model
+from refrnn.version import __version__
 
 FORMAT = "layers-model"
 MODEL = "model.json"
