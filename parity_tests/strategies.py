@@ -91,10 +91,15 @@ class Made:
 
 
 class Entry(NamedTuple):
-    """An Input. kind: "floats", "ids" or "mask"."""
+    """An Input.
+
+    kind   "floats", "ids" or "mask"
+    fixed  whether its number of steps is known in a program that leaves them open
+    """
 
     shape: Shape
-    kind: str
+    kind: str = "floats"
+    fixed: bool = False
 
 
 class Call(NamedTuple):
@@ -157,7 +162,8 @@ class Program:
 
     def _input(self, library: Any, entry: Entry) -> Any:
         timed = len(entry.shape) > 1 or entry.kind != "floats"
-        shape = (None, *entry.shape[1:]) if self.open and timed else entry.shape
+        unknown = self.open and timed and not entry.fixed
+        shape = (None, *entry.shape[1:]) if unknown else entry.shape
         dtype = {"floats": self.dtype, "ids": "int32", "mask": "bool"}[entry.kind]
         return library.layers.Input(batch_shape=(self.rows, *shape), dtype=dtype)
 
@@ -312,7 +318,7 @@ def reshaping(draw: st.DrawFn, shape: Shape, open: bool) -> Layer:
         if not open:
             table["Permute"] = {"dims": (2, 1)}, (F, T)
             table["Flatten"] = {}, (T * F,)
-            table["Reshape"] = {"target_shape": (T, F, 1)}, (T, F, 1)
+            table["Reshape"] = {"target_shape": (F, T)}, (F, T)
     else:
         T, T2, F = shape
         table = {"Masking": ({"mask_value": draw(st.sampled_from(MASK_VALUES))}, shape)}
@@ -324,18 +330,25 @@ def reshaping(draw: st.DrawFn, shape: Shape, open: bool) -> Layer:
 
 
 FLAGS = ("go_backwards", "zero_output_for_mask", "unroll")
+FIXING = ("RepeatVector", "Reshape", "keepdims=True")  # their steps are known
+RETURNS = ("return_sequences", "return_state", "stateful")
 CELLS = ("SimpleRNN", "GRU", "LSTM")
 
 
 def recurrent(
-    draw: st.DrawFn, shape: Shape, world: World, units: int | None = None, single: bool = False
+    draw: st.DrawFn,
+    shape: Shape,
+    world: World,
+    units: int | None = None,
+    single: bool = False,
+    kinds: tuple[str, ...] = (*CELLS, "RNN", "stack"),
 ) -> Layer:
     """A recurrent layer, of a class of its own or of any cells.
 
-    units   how many there must be, where a state is given
+    units   how many there must be; of CELLS alone
     single  whether there is to be one output
     """
-    kind = draw(st.sampled_from((*CELLS, *(["RNN", "stack"] if units is None else []))))
+    kind = draw(st.sampled_from(kinds if units is None else [k for k in kinds if k in CELLS]))
     flags = {"return_sequences": True} if draw(st.sampled_from((False, True, True))) else {}
     flags |= some(
         draw,
@@ -350,30 +363,27 @@ def recurrent(
             draw, **more, **({"unit_forget_bias": [False]} if kind == "LSTM" else {})
         )
 
-    kinds = [kind] if kind in CELLS else []
     if kind in CELLS:
+        stack = [kind]
         made = Made(kind, cell(kind) | flags)
         widths = [made.options["units"]]
     else:
-        kinds = (
-            draw(st.lists(st.sampled_from(CELLS), min_size=2, max_size=2))
-            if kind == "stack"
-            else [draw(st.sampled_from(CELLS))]
-        )
-        cells = []
-        widths = []
-        for one in kinds:
-            found = cell(one)
-            flags |= {name: found.pop(name) for name in FLAGS if name in found}
-            cells.append(Made(f"{one}Cell", found))
-            widths.append(found["units"])
+        count = 2 if kind == "stack" else 1
+        stack = draw(st.lists(st.sampled_from(CELLS), min_size=count, max_size=count))
+        found = [cell(one) for one in stack]
+        widths = [one["units"] for one in found]
+        for one in found:
+            flags |= {name: one.pop(name) for name in FLAGS if name in one}
         if flags.keys() >= {*FLAGS}:
             del flags["unroll"]
-        made = Made("RNN", {"cell": cells if len(cells) > 1 else cells[0], **flags})
+        cells = [Made(f"{name}Cell", one) for name, one in zip(stack, found, strict=True)]
+        # not a bare list: Keras makes a stack of it that rounds to its own dtype, float32
+        inside = Made("StackedRNNCells", {"cells": cells}) if kind == "stack" else cells[0]
+        made = Made("RNN", {"cell": inside, **flags})
     if world.open:
         made.options.pop("unroll", None)
     states = [
-        (n,) for one, n in zip(kinds, widths, strict=True) for _ in range(1 + (one == "LSTM"))
+        (n,) for one, n in zip(stack, widths, strict=True) for _ in range(1 + (one == "LSTM"))
     ]
     y = (shape[0], widths[-1]) if "return_sequences" in flags else (widths[-1],)
     return made, [y, *(states if "return_state" in flags else [])]
@@ -389,18 +399,17 @@ def bidirectional(draw: st.DrawFn, shape: Shape, world: World, single: bool = Fa
     if "return_state" in one:
         one.pop("stateful", None)  # an error in Keras
     made: dict[str, Any] = {"layer": forward, "merge_mode": merge}
-    if draw(st.booleans()):
-        backward, _ = recurrent(draw, shape, world, units=y[-1], single=single)
-        two = {k: v for k, v in backward.options.items() if k not in ("unroll", "go_backwards")}
-        for name in ("return_sequences", "return_state", "stateful"):
-            two.pop(name, None)
-            two |= {name: True} if name in one else {}
+    kinds = CELLS
+    if "return_state" in one:  # Keras takes the states of both to be alike
+        same = ("LSTM",) if forward.kind == "LSTM" else ("SimpleRNN", "GRU")
+        kinds = same if forward.kind in CELLS else ()
+    if kinds and draw(st.booleans()):
+        backward, _ = recurrent(draw, shape, world, y[-1], single, kinds)
+        two = {k: v for k, v in backward.options.items() if k not in ("unroll", *RETURNS)}
+        two |= {name: True for name in RETURNS if name in one}
         made["backward_layer"] = Made(backward.kind, two | {"go_backwards": True})
-        ends = [(y[-1],)] * (1 + (backward.kind == "LSTM"))
-    else:
-        ends = states
     merged = [y, y] if merge is None else [(*y[:-1], y[-1] * (1 + (merge == "concat")))]
-    return Made("Bidirectional", made), [*merged, *states, *(ends if "return_state" in one else [])]
+    return Made("Bidirectional", made), [*merged, *states, *states]
 
 
 def distributed(draw: st.DrawFn, shape: Shape, world: World) -> Layer:
@@ -421,13 +430,35 @@ def distributed(draw: st.DrawFn, shape: Shape, world: World) -> Layer:
     return Made("TimeDistributed", {"layer": made}), [(shape[0], *after)]
 
 
-def layer(draw: st.DrawFn, shape: Shape, world: World, single: bool) -> Layer:
+class Value(NamedTuple):
+    """What the lines of a program give.
+
+    kind   as of an Entry
+    fixed  as of an Entry
+    deep   whether its mask may be that of a value of a rank more, (B, T, T2): Keras keeps it, and
+           then has no layer that can use it
+    """
+
+    shape: Shape
+    kind: str = "floats"
+    fixed: bool = False
+    deep: bool = False
+
+    @property
+    def misfit(self) -> bool:
+        return self.deep and len(self.shape) < 3
+
+
+def layer(draw: st.DrawFn, value: Value, world: World, single: bool) -> Layer:
     """Any layer of one input."""
+    shape = value.shape
     makers: list[Callable[[], Layer]] = [
         lambda: dense(draw, shape),
         lambda: anywhere(draw, shape, world.open),
-        lambda: reshaping(draw, shape, world.open),
     ]
+    if value.misfit:
+        return draw(st.sampled_from(makers))()
+    makers.append(lambda: reshaping(draw, shape, world.open))
     if len(shape) == 2:
         makers += 2 * [lambda: recurrent(draw, shape, world, single=single)]
         makers += [lambda: bidirectional(draw, shape, world, single)]
@@ -435,13 +466,6 @@ def layer(draw: st.DrawFn, shape: Shape, world: World, single: bool) -> Layer:
     if len(shape) > 1:
         makers.append(lambda: distributed(draw, shape, world))
     return draw(st.sampled_from(makers))()
-
-
-class Value(NamedTuple):
-    """What the lines of a program give. kind: as of an Entry."""
-
-    shape: Shape
-    kind: str = "floats"
 
 
 class Sketch:
@@ -455,16 +479,20 @@ class Sketch:
         self.values: list[Value] = []
         self.used: set[int] = set()
 
-    def enter(self, shape: Shape, kind: str = "floats") -> int:
-        self.lines.append(Entry(shape, kind))
+    def enter(self, shape: Shape, kind: str = "floats", fixed: bool = False) -> int:
+        self.lines.append(Entry(shape, kind, fixed))
         self.counts.append(1)
-        self.values.append(Value(shape, kind))
+        self.values.append(Value(shape, kind, fixed))
         return len(self.values) - 1
 
     def call(self, call: Call, shapes: list[Shape]) -> None:
         self.lines.append(call)
         self.counts.append(len(shapes))
-        self.values += map(Value, shapes)
+        made = self.layers[call.layer]
+        given = [self.values[k] for k in call.inputs]
+        deep = any(v.deep or (len(v.shape) > 2 and "Masking" in repr(made)) for v in given)
+        fixed = any(v.fixed for v in given) or any(name in repr(made) for name in FIXING)
+        self.values += [Value(n, fixed=fixed and len(n) > 1, deep=deep) for n in shapes]
         self.used |= {*call.inputs, *call.state, *([] if call.mask is None else [call.mask])}
 
     def add(self, made: Any, shapes: list[Shape], *inputs: int, **others: Any) -> None:
@@ -475,17 +503,16 @@ class Sketch:
 
     def pick(self, *ranks: int) -> int | None:
         """One of the values of these ranks, the latest for preference."""
-        found = [
-            k for k, v in enumerate(self.values) if v.kind == "floats" and len(v.shape) in ranks
-        ]
+        found = [k for k, v in enumerate(self.values) if v.kind == "floats"]
+        found = [k for k in found if len(self.values[k].shape) in ranks]
         return self.draw(st.sampled_from(found[::-1])) if found else None
 
-    def like(self, shape: Shape) -> int:
+    def like(self, shape: Shape, fixed: bool = False) -> int:
         """A value of that shape, a new input perhaps."""
-        found = [k for k, v in enumerate(self.values) if v == Value(shape)]
+        found = [k for k, v in enumerate(self.values) if v == Value(shape, fixed=fixed)]
         if found and self.draw(st.booleans()):
             return self.draw(st.sampled_from(found))
-        return self.enter(shape)
+        return self.enter(shape, fixed=fixed)
 
     # --- lines ---
 
@@ -504,18 +531,17 @@ class Sketch:
         """A layer of one input, with a mask of its own now and then."""
         k = self.pick(1, 2, 3)
         assert k is not None
-        shape = self.values[k].shape
-        made, shapes = layer(self.draw, shape, self.world, single)
+        value = self.values[k]
+        made, shapes = layer(self.draw, value, self.world, single)
         masked = made.kind in (*CELLS, "RNN", "Bidirectional") and not single
-        mask = (
-            self.enter(shape[:1], "mask") if masked and self.draw(st.integers(0, 3)) == 3 else None
-        )
+        given = masked and self.draw(st.integers(0, 3)) == 3
+        mask = self.enter(value.shape[:1], "mask", value.fixed) if given else None
         self.add(made, shapes, k, mask=mask)
 
     def begun(self) -> None:
         """A recurrent layer that begins with given states."""
         k = self.pick(2)
-        if k is None:
+        if k is None or self.values[k].misfit:
             return self.new()
         vectors = [v.shape[0] for v in self.values if len(v.shape) == 1 and v.kind == "floats"]
         units = self.draw(st.sampled_from(vectors)) if vectors else self.draw(sizes)
@@ -525,36 +551,33 @@ class Sketch:
 
     def again(self) -> None:
         """A layer that was called before, on another value or the same."""
-        calls = [(n, x) for x, n in self.called() if len(x.inputs) == 1 and not x.state
-                 and self.values[x.inputs[0]].kind == "floats"]  # fmt: skip
+        calls = [(n, x) for n, x in self.numbered() if isinstance(x, Call) and not x.state
+                 and len(x.inputs) == 1 and self.values[x.inputs[0]].kind == "floats"]  # fmt: skip
         if not calls:
             return self.new()
         first, call = self.draw(st.sampled_from(calls))
-        shapes = [v.shape for v in self.values[first : first + self.counts_of(call)]]
-        return self.call(Call(call.layer, (self.like(self.values[call.inputs[0]].shape),)), shapes)
+        count = self.counts[self.lines.index(call)]
+        shapes = [v.shape for v in self.values[first : first + count]]
+        before = self.values[call.inputs[0]]
+        return self.call(Call(call.layer, (self.like(before.shape, before.fixed),)), shapes)
 
-    def called(self) -> list[tuple[Call, int]]:
-        """The calls so far, and the number of the first value that each gave."""
-        found, number = [], 0
-        for line, count in zip(self.lines, self.counts, strict=True):
-            if isinstance(line, Call):
-                found.append((line, number))
-            number += count
-        return found
-
-    def counts_of(self, call: Call) -> int:
-        return self.counts[self.lines.index(call)]
+    def numbered(self) -> list[tuple[int, Entry | Call]]:
+        """The lines so far, each with the number of the first value that it gave."""
+        firsts = [sum(self.counts[:k]) for k in range(len(self.lines))]
+        return list(zip(firsts, self.lines, strict=True))
 
     def merge(self) -> None:
         """Two values or three of one shape made one."""
         k = self.pick(1, 2, 3)
         assert k is not None
-        shape = self.values[k].shape
+        if self.values[k].misfit:
+            return self.new()
+        shape, fixed = self.values[k].shape, self.values[k].fixed
         kind = self.draw(st.sampled_from(("Add", "Concatenate", "Multiply", "Average", "Maximum",
                                           "Minimum", "Subtract", "Dot")))  # fmt: skip
         pair = kind in ("Subtract", "Dot")
         count = 2 if pair else self.draw(st.integers(2, 3))
-        inputs = [k, *(self.like(shape) for _ in range(count - 1))]
+        inputs = [k, *(self.like(shape, fixed) for _ in range(count - 1))]
         made: dict[str, Any] = {}
         after = shape
         if kind == "Dot" and len(shape) > 2:
@@ -569,20 +592,22 @@ class Sketch:
             made = {"axis": axis}
             place = axis - 1 if axis > 0 else len(shape) - 1
             after = tuple(n * count if i == place else n for i, n in enumerate(shape))
-        self.add(Made(kind, made), [after], *inputs)
+        return self.add(Made(kind, made), [after], *inputs)
 
     def nest(self) -> None:
         """A model inside."""
         k = self.pick(2, 3)
-        if k is None:
+        if k is None or self.values[k].misfit:
             return self.new()
         form = self.draw(st.sampled_from(("chain", "list", "dict")))
         inner = Sketch(self.draw, self.world, inside=True)
-        inner.enter(self.values[k].shape)
+        inner.enter(self.values[k].shape, fixed=self.values[k].fixed)
+        inner.values[0] = self.values[k]
         program = inner.finish(form, self.draw(st.integers(1, 3)))
         inputs = [k]
         for entry in program.entries[1:]:
-            inputs.append(self.like(entry.shape) if entry.kind == "floats" else self.enter(*entry))
+            known = entry.kind == "floats"
+            inputs.append(self.like(entry.shape, entry.fixed) if known else self.enter(*entry))
         return self.add(program, [inner.values[k].shape for k in program.outputs], *inputs)
 
     # --- the whole ---
@@ -598,6 +623,9 @@ class Sketch:
                 self.draw(st.sampled_from(ways if self.inside else [*ways, self.nest]))()
         ends = [k for k in range(len(self.values)) if k not in self.used]
         more = [k for k in sorted(self.used) if self.values[k].kind == "floats"]
+        if self.inside:  # Keras takes a model that returns its input for a cycle
+            starts = [n for n, line in self.numbered() if isinstance(line, Entry)]
+            more = [k for k in more if k not in starts]
         if "chain" not in form and more and self.draw(st.booleans()):
             ends.append(self.draw(st.sampled_from(more)))
         world = self.world
@@ -606,7 +634,7 @@ class Sketch:
 
     def last(self) -> None:
         """A layer more, of a chain."""
-        made, shapes = layer(self.draw, self.values[-1].shape, self.world, single=True)
+        made, shapes = layer(self.draw, self.values[-1], self.world, single=True)
         self.add(made, shapes, len(self.values) - 1)
 
 

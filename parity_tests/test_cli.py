@@ -293,7 +293,7 @@ PICKLED = np.array([{"a": 1}], object)
         ("x.npz", b"PK\x03\x04nonsense", "cannot be read as .npy or .npz"),
         ("x.npy", PICKLED, "Object arrays cannot be loaded"),
         ("x.npy", np.zeros((2, 9)), "has shape (2, 9), expected 3 dimensions"),
-        ("x.npy", np.zeros((2, 9, 3, 1)), "has shape (2, 9, 3, 1), expected 3 dimensions"),
+        ("x.npy", np.zeros((2, 9, 3, 2)), "has shape (2, 9, 3, 2), expected 3 dimensions"),
         ("x.npy", np.zeros((2, 9, 4)), "has shape (2, 9, 4), expected (batch, time, 3)"),
         ("x.npy", np.zeros((2, 9, 3), complex), "x has dtype complex128, expected real numbers"),
         ("x.npy", np.full((2, 9, 3), "1.5"), "x has dtype <U3, expected real numbers"),

@@ -8,7 +8,7 @@ import types
 import pytest
 
 import refrnn
-from refrnn import activations, initializers, layers, verify
+from refrnn import activations, initializers, layers, models, verify
 
 HEAVY = ("tensorflow", "keras", "torch", "jax", "onnxruntime", "h5py", "numba", "ml_dtypes")
 LOADED = "import {what}, sys; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
@@ -67,4 +67,6 @@ def test_tables_of_names_are_not_empty() -> None:
     assert {"tanh", "sigmoid"} <= set(activations.ACTIVATIONS)
     assert {"orthogonal", "zeros"} <= set(initializers.INITIALIZERS)
     # an operation between layers comes from a config only: it has no name to type
-    assert {n for n in layers.LAYERS if not n.startswith("ops.")} <= set(layers.__all__)
+    named = {n for n in layers.LAYERS if not n.startswith("ops.")} - set(models.MODELS)
+    assert named <= set(layers.__all__)
+    assert {"LSTM", "Dense"} <= named

@@ -243,6 +243,7 @@ def test_every_setting_in_the_way_is_named(tmp_path: Path) -> None:
         for setting in ("time_major is True", "dtype is 'mixed_float16'", "argument gates=5")
     ]
     said_of(found, *patterns, *(rf"^{name} .*dropout is 'much'" for name in grus))
+    assert found.hard_sigmoid == {"hard_sigmoid_keras2": ["gru", "shared"]}  # made or not
 
 
 def test_a_setting_that_must_be_there_is_said_once(tmp_path: Path) -> None:
@@ -451,6 +452,20 @@ def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:
             inspect(what)
     with pytest.raises(FileNotFoundError):
         inspect(tmp_path / "nowhere.keras")
+
+
+def test_a_name_that_is_no_text_is_shown(tmp_path: Path) -> None:
+    def change(file: Any) -> None:
+        file["optimizer_weights/plainname"] = np.zeros(3, "f4")
+        file["model_weights/plainname"] = np.zeros(3, "f4")
+
+    path = rearranged(PLAIN_H5, tmp_path / "x.h5", change)
+    path.write_bytes(path.read_bytes().replace(b"plainname", b"plain\xff\xfeme"))
+    found = inspect(path)
+    said_of(found, r"^: array .*plain\\udcff\\udcfeme' \(3,\) is of no layer")
+    assert found.training == ["state of the optimizer"]
+    assert str(found)
+    assert found.to_json()
 
 
 def test_names_are_shown_escaped_and_cut(tmp_path: Path) -> None:

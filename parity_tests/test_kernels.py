@@ -292,6 +292,7 @@ def test_tanh_and_sigmoid_are_within_two_spacings(dtype: str) -> None:
             rng.normal(size=30_000) * 3,
             rng.uniform(-120, 20, 20_000),
             rng.choice([-1, 1], 20_000) * 2.0 ** rng.uniform(-40, 7, 20_000),
+            [-3.4651163, 4.500235, 0.12556283],  # where simpler formulas are off by more
         ]
     ).astype(dtype)
     wide = x.astype(WIDER[dtype])

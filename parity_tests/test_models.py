@@ -431,6 +431,100 @@ def test_inputs_in_a_dictionary_are_in_keras_order(tf: Any) -> None:
     assert_equals_keras(tf, mine, source, x)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not support masking:UserWarning")  # Keras, of models
+@pytest.mark.parametrize("mask", ["none", "attached", "argument", "positional"])
+def test_a_mask_goes_into_a_model_inside(tf: Any, mask: str) -> None:
+    def made(kit: Any, Model: Any) -> Any:
+        p, a = kit.Input((None, F)), kit.Input((None, F))
+        m = kit.Input((None,), dtype="bool")
+        inner = Model(p, kit.GRU(3)(kit.LSTM(4, return_sequences=True)(p)))
+        if mask == "attached":
+            return Model(a, inner(kit.Masking(0.5)(a)))
+        more: dict[str, Any] = {"argument": {"mask": m}}.get(mask, {})
+        return Model([a, m], inner(a, *([None, m] if mask == "positional" else []), **more))
+
+    x, m = drawn(B, T, F, dtype="float32"), np.arange(T) < np.array([[T], [3]])
+    x[~m] = 0.5
+    mine = made(layers, refrnn.Model)
+    mine(x if mask == "attached" else [x, m])
+    source = made(tf.keras.layers, tf.keras.Model)
+    mine.set_weights(randomize(source).get_weights())
+    given = [x] if mask == "attached" else [x, m]
+    for one in [mine] if mask == "positional" else [mine, from_keras(source)]:
+        assert_equals_keras(tf, one, source, given if len(given) > 1 else x)
+        whole = flat(one(given if len(given) > 1 else x))
+        assert same_bits(model_in_chunks(one, given, [2, 3]), whole)
+
+
+def test_a_layer_called_twice_is_called_in_keras_order(tf: Any) -> None:
+    """It shows where the layer carries a state: the call that is further from the outputs first."""
+
+    def made(kit: Any, Model: Any, turned: bool) -> Any:
+        a, b = (kit.Input(batch_shape=(B, None, F)) for _ in range(2))
+        shared = kit.GRU(3, stateful=True, return_sequences=True)
+        near, far = shared(a), shared(b)
+        outputs = [near, kit.Dense(2)(kit.Dense(2)(far))]
+        return Model([a, b], outputs[::-1] if turned else outputs)
+
+    x = [drawn(B, T, F, dtype="float32", seed=k) for k in range(2)]
+    for turned in (False, True):
+        source = randomize(made(tf.keras.layers, tf.keras.Model, turned))
+        mine = made(layers, refrnn.Model, turned)
+        mine.set_weights(source.get_weights())
+        taken = from_keras(source)
+        want = arrays_of(tf, source([tf.tf.constant(part) for part in x]))
+        for model in (mine, taken):
+            compare(flat(model(x)), flat(want), 1e-6, f"turned: {turned}")
+
+
+@pytest.mark.parametrize("given", ["nothing", None, False, True])
+@pytest.mark.parametrize("inside", [False, True], ids=["", "in a model inside"])
+def test_training_of_a_model_goes_before_that_of_its_layers(
+    tf: Any, given: Any, inside: bool
+) -> None:
+    """As in Keras, whose configs say training=False of every layer that can be trained."""
+    options = {} if given == "nothing" else {"training": given}
+
+    def made(kit: Any, Model: Any) -> Any:
+        a, p = kit.Input((F,)), kit.Input((F,))
+        dropout = kit.Dropout(0.5, seed=3)
+        return Model(a, (Model(p, dropout(p)) if inside else dropout)(a, **options))
+
+    ones = np.ones((B, F), np.float32)
+    source, mine = made(tf.keras.layers, tf.keras.Model), made(layers, refrnn.Model)
+    taken = from_keras(source)
+    for training in (None, False, True):
+        drops = bool((np.asarray(source(ones, training=training)) != 1).any())
+        for model in (mine, taken):
+            assert bool((model(ones, training=training) != 1).any()) == drops, training
+    for model in (mine, taken):
+        assert np.array_equal(model.predict(ones), ones)
+
+
+def test_training_of_the_call_around_holds_in_a_model_inside_a_layer() -> None:
+    class Around(layers.Layer):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.inner = refrnn.Sequential([layers.Input((F,)), layers.Dropout(0.5, seed=1)])
+
+        def call(self, inputs: Any) -> Any:
+            return self.inner(inputs)
+
+    layer, ones = Around(), np.ones((B, F), np.float32)
+    assert np.array_equal(layer(ones), ones)
+    assert not np.array_equal(layer(ones, training=True), ones)
+    assert np.array_equal(layer(ones, training=False), ones)
+
+
+def test_training_may_be_given_by_position() -> None:
+    a = layers.Input((None, F))
+    model = refrnn.Model(a, layers.LSTM(4, dropout=0.5, seed=1)(a, None, None, False))
+    x = drawn(B, T, F)
+    assert np.array_equal(model(x), model.layers[0](x))
+    assert not np.array_equal(model(x, training=True), model(x))
+    assert same_bits(model_in_chunks(model, [x], [2, 3]), flat(model(x)))
+
+
 # --- what is copied ---
 
 
@@ -482,6 +576,24 @@ def test_a_stateful_model_goes_on_where_keras_stopped(tf: Any) -> None:
     assert_equals_keras(tf, mine, source, x[:, :1])
     mine.reset_states()
     compare(flat(mine(x)), flat(fresh), 1e-5, "after a reset")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("built", [False, True], ids=["unbuilt", "built"])
+@pytest.mark.parametrize("pair", [False, True], ids=["", "Bidirectional"])
+def test_a_stateful_layer_of_keras_2_is_taken_with_its_state(built: bool, pair: bool) -> None:
+    keras2 = pytest.importorskip("tf_keras", reason="tf_keras (Keras 2) is not installed")
+    source = keras2.layers.LSTM(4, stateful=True, return_sequences=True)
+    source = keras2.layers.Bidirectional(source) if pair else source
+    x = drawn(B, T, F, dtype="float32")
+    if built:
+        source(x)
+        randomize(source)
+        source(x)
+    mine = from_keras(source)
+    assert mine.built == built
+    if built:
+        compare({"y": mine(x)}, {"y": source(x).numpy()}, 1e-6, "goes on")
 
 
 # --- chunks ---
@@ -577,6 +689,81 @@ def test_a_stateful_layer_called_twice_cannot_be_cut(tf: Any) -> None:
     shared = tf.keras.layers.GRU(4, stateful=True, return_sequences=True)
     mine = from_keras(randomize(tf.keras.Model(a, shared(shared(a)))))
     assert mine.why_whole() is not None
+
+
+def kinds_of(inputs: Any, outputs: Any) -> str:
+    """Why a model of these symbols cannot be cut; "" where it can."""
+    return refrnn.Model(inputs, outputs).why_whole() or ""
+
+
+def test_steps_are_not_taken_together_with_what_they_end_with() -> None:
+    """The last output of a chunk is not that of the sequence until the last chunk."""
+    a = layers.Input((None, 4), name="a")
+    steps = layers.GRU(4, return_sequences=True, name="steps")(a)
+    end = layers.LSTM(4, name="end")(a)
+    for both in ([steps, end], [end, steps]):
+        assert kinds_of(a, layers.Add(name="sum")(both)) == (
+            "Add 'sum' takes each step together with what 'end' ends with"
+        )
+    y, h = layers.GRU(4, return_sequences=True, return_state=True, name="two")(a)
+    assert "together with what 'two' ends with" in kinds_of(a, layers.Multiply()([y, h]))
+    assert kinds_of(a, layers.Add()([steps, a])) == ""
+    assert kinds_of(a, layers.Add()([end, h])) == ""
+    assert kinds_of(a, [layers.Dense(2)(steps), layers.Dense(2)(end)]) == ""
+
+
+def test_what_a_model_inside_returns_is_steps_or_an_end() -> None:
+    p, a = layers.Input((None, 4)), layers.Input((None, 4), name="a")
+    y, h = layers.GRU(4, return_sequences=True, return_state=True)(p)
+    inner = refrnn.Model(p, {"steps": y, "end": h}, name="inner")
+    found = inner(a)
+    assert kinds_of(a, layers.Add()([found["steps"], a])) == ""
+    assert "together with what 'inner' ends with" in kinds_of(a, layers.Add()([found["end"], a]))
+    back = refrnn.Model(p, layers.GRU(2, go_backwards=True)(p), name="back")
+    assert kinds_of(a, back(a)).startswith("in model 'back', GRU ")
+
+
+def test_inputs_of_a_model_inside_are_known_by_name() -> None:
+    p, q = layers.Input((None, F), name="z"), layers.Input((4,), name="a")
+    inner = refrnn.Model([p, q], layers.LSTM(4)(p, initial_state=[q, q]))
+    b, c = layers.Input((None, F)), layers.Input((4,))
+    model = refrnn.Model([c, b], inner({"a": c, "z": b}))
+    x = [drawn(B, 4), drawn(B, T, F)]
+    assert model.timed(x) == [False, True]
+    assert same_bits(model_in_chunks(model, x, [2, 3]), flat(inner(x[::-1])))
+
+
+def test_a_sequence_that_is_not_the_inputs_cannot_be_cut() -> None:
+    """Ids that come by way of another layer are not known to be a sequence."""
+    a = layers.Input((None,), dtype="int32")
+    embedded = layers.Embedding(9, 3, name="words")(layers.Identity()(a))
+    why = kinds_of(a, layers.LSTM(2, name="r")(embedded))
+    assert why == "LSTM 'r' runs over 'words', whose steps are not the input's"
+    b = layers.Input((None, 3))
+    once = layers.Reshape((1, 3))(layers.LSTM(3)(b))
+    assert "mixes time steps" in kinds_of(b, layers.GRU(2)(once))
+
+
+def test_a_layer_that_is_called_in_training_cannot_be_cut() -> None:
+    a = layers.Input((None, F))
+    dropped = layers.Dropout(0.5, name="d")(a, training=True)
+    why = kinds_of(a, layers.LSTM(2)(dropped))
+    assert why == "Dropout 'd' is called with training=True, and chunks are run in inference"
+    assert kinds_of(a, layers.Dropout(0.5)(a, training=False)) == ""
+
+
+def test_a_layer_of_ones_own_around_a_recurrent_one_is_not_made_stateful() -> None:
+    class Around(layers.Layer):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.inner = [layers.GRU(2)]
+
+        def call(self, inputs: Any) -> Any:
+            return self.inner[0](inputs)
+
+    model = refrnn.Sequential([layers.Input((None, F)), Around(name="around")], name="m")
+    with pytest.raises(ValueError, match="m': Around 'around' cannot be made stateful, expected"):
+        model.to_stateful(1)
 
 
 def test_inputs_with_a_time_axis_are_known(tf: Any) -> None:
@@ -695,6 +882,60 @@ def test_a_sequence_of_layers_is_checked() -> None:
         refrnn.Sequential([layers.LSTM(4), "dense"])
     with pytest.raises(ValueError, match="two layers are called 'a', expected unique names"):
         refrnn.Sequential([layers.LSTM(4, name="a"), layers.Dense(4, name="a")])
+
+
+def test_a_layer_may_be_called_input(tmp_path: Any) -> None:
+    """As long as the user has not called an Input so."""
+    model = refrnn.Sequential([layers.Dense(2, name="input")])
+    x = drawn(B, F, dtype="float32")
+    want = model(x)
+    model.save(tmp_path / "m.keras")
+    assert np.array_equal(refrnn.load_model(tmp_path / "m.keras")(x), want)
+    with pytest.raises(ValueError, match="two layers are called 'a', expected unique names"):
+        refrnn.Sequential([layers.Input((F,), name="a"), layers.Dense(2, name="a")])
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["", "without a shape"])
+def test_a_chain_refuses_a_layer_that_returns_several_arrays(declared: bool) -> None:
+    class Two(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs, inputs + 1
+
+    x = drawn(B, F)
+    with pytest.raises(ValueError, match=r"'m': Two 'two' returns 2 arrays, expected 1, because"):
+        refrnn.Sequential([*[layers.Input((F,))] * declared, Two(name="two")], name="m")(x)
+
+
+def test_layers_are_added_to_a_chain_whose_shape_is_known(tf: Any) -> None:
+    """By a first call, or from a config: they are built at once, as in Keras."""
+    for how in ("declared", "called", "read"):
+        chain = [layers.Input((F,))] if how == "declared" else []
+        model = refrnn.Sequential([*chain, layers.Dense(4, name="a")])
+        if how == "called":
+            model(drawn(B, F))
+        if how == "read":
+            model = from_keras(tf.keras.Sequential([tf.keras.Input((F,)), tf.keras.layers.ReLU()]))
+        before = len(model.weights)
+        model.add(layers.Dense(2))
+        assert len(model.weights) == before + 2, how
+        assert model(drawn(B, F)).shape == (B, 2)
+
+
+def test_a_layer_that_does_not_fit_is_not_added() -> None:
+    model = refrnn.Sequential([layers.Input((F,)), layers.Dense(4)])
+    with pytest.raises(ValueError, match="expected .batch, time"):
+        model.add(layers.LSTM(2))
+    assert len(model.layers) == 1
+    model.add(layers.Dense(1))
+    assert model(drawn(B, F)).shape == (B, 1)
+
+
+def test_a_chain_of_nothing_is_not_written(tmp_path: Any) -> None:
+    for name in ("m.keras", "m.h5", "m.weights.h5"):
+        model = refrnn.Sequential(name="m")
+        with pytest.raises(ValueError, match="model 'm': has no layers, expected at least one"):
+            (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 # --- configs and constructors ---

@@ -195,10 +195,10 @@ def test_predict_in_batches_is_one_call(tf: Any) -> None:
 
 
 def test_a_model_for_a_stream_needs_a_number_of_rows_and_one_direction() -> None:
-    one_way = refrnn.Sequential([layers.GRU(2)], "m")
+    one_way = refrnn.Sequential([layers.GRU(2)], name="m")
     with pytest.raises(ValueError, match="model 'm': rows is 0, expected a whole number"):
         one_way.to_stateful(0)
-    both = refrnn.Sequential([layers.Bidirectional(layers.GRU(2), name="b")], "m")
+    both = refrnn.Sequential([layers.Bidirectional(layers.GRU(2), name="b")], name="m")
     with pytest.raises(ValueError, match="Bidirectional 'b' cannot be made stateful"):
         both.to_stateful(1)
     with pytest.raises(ValueError, match="batch_size is 0, expected a whole number"):
@@ -206,7 +206,7 @@ def test_a_model_for_a_stream_needs_a_number_of_rows_and_one_direction() -> None
 
 
 def test_a_stateful_copy_leaves_its_model_as_it_was() -> None:
-    model = refrnn.Sequential([layers.GRU(2, name="g")], "m")
+    model = refrnn.Sequential([layers.GRU(2, name="g")], name="m")
     x = np.ones((1, 3, 4), np.float32)
     want = model(x)
     stream = model.to_stateful(rows=1)

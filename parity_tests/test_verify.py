@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import cuttings
 
 from refrnn.cases import LAYERS, MASKS, Case
-from refrnn.layers import LSTM, Dense, Recurrent
+from refrnn.layers import LSTM, Dense, Input, Recurrent
 from refrnn.layers.recurrent import Memory
 from refrnn.models import Sequential
 from refrnn.verify import (
@@ -387,8 +387,8 @@ def test_chunks_that_differ_in_one_bit_differ(monkeypatch: pytest.MonkeyPatch) -
 
 
 def small_model(**options: Any) -> tuple[Sequential, np.ndarray]:
-    layers = [LSTM(4, return_sequences=True, **options), Dense(2)]
-    model = Sequential(layers, shape=(None, None, 5))
+    layers = [Input((None, 5)), LSTM(4, return_sequences=True, **options), Dense(2)]
+    model = Sequential(layers)
     x = np.random.default_rng(5).normal(size=(3, 7, 5)).astype("float32")
     model(x)
     rng = np.random.default_rng(6)
@@ -466,7 +466,7 @@ def test_a_stateful_model_is_judged_from_the_beginning_and_left_there() -> None:
 def test_a_model_in_chunks_joins_sequences_and_keeps_the_last_of_the_rest() -> None:
     model, x = small_model()
     assert same_bits(model_in_chunks(model, [x], [2, 0, 4, 1]), flat(model(x)))
-    last = Sequential([LSTM(4, return_state=True)], shape=(None, None, 5))
+    last = Sequential([Input((None, 5)), LSTM(4, return_state=True)])
     whole = flat(last(x))
     assert [a.shape for a in whole.values()] == [(3, 4)] * 3
     assert same_bits(model_in_chunks(last, [x], [2, 0, 4, 1, 0]), whole)

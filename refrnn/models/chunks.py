@@ -37,10 +37,15 @@ def _ids(node: Node) -> list[Ref]:
     """What a call takes as sequences of ids."""
     if isinstance(node.layer, Embedding):
         return refs([list(node.args), node.kwargs])
+    return _inside(node, _ids)
+
+
+def _inside(node: Node, find: Callable[[Node], list[Ref]]) -> list[Ref]:
+    """What a call of a model takes and `find` finds among the calls in that model."""
     layer: Any = node.layer
     if not is_model(layer):
         return []
-    named = {ref.layer for call in layer.graph.nodes for ref in _ids(call)}
+    named = {ref.layer for call in layer.graph.nodes for ref in find(call)}
     given = _inputs(node)
     return [ref for item, ref in zip(layer.inputs, given, strict=True) if item.name in named]
 
@@ -126,7 +131,8 @@ def timed(graph: Graph, arrays: Sequence[Array]) -> list[bool]:
 
 
 def _masks(node: Node) -> list[Ref]:
-    return refs([node.kwargs.get("mask"), *node.args[2:3]])
+    """What a call takes as masks."""
+    return [*refs([node.kwargs.get("mask"), *node.args[2:3]]), *_inside(node, _masks)]
 
 
 def advance(graph: Graph, arrays: Sequence[Any], memories: Memories | None) -> tuple[Any, Memories]:

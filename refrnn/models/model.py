@@ -467,7 +467,7 @@ class Sequential(Model):
         return outputs
 
     def _check_count(self, layer: Layer, outputs: Any) -> None:
-        """Refuse several arrays from a layer of the caller's, of which all but one would be lost."""
+        """Refuse several arrays where one is expected: the others would be lost."""
         count = len(leaves(outputs))
         if count != layer.output_count:
             raise ValueError(
