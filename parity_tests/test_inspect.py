@@ -229,7 +229,7 @@ def test_every_setting_in_the_way_is_named(tmp_path: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         for entry in config["config"]["layers"]:
             if entry["class_name"] == "LSTM":
-                entry["config"] |= {"time_major": True, "dtype": "mixed_float16", "gates": 5}
+                entry["config"] |= {"num_constants": 2, "dtype": "int8", "gates": 5}
             if entry["class_name"] == "GRU":
                 entry["config"] |= {"dropout": "much"}
 
@@ -240,7 +240,7 @@ def test_every_setting_in_the_way_is_named(tmp_path: Path) -> None:
     patterns = [
         rf"^{name} .*{setting}"
         for name in lstms
-        for setting in ("time_major is True", "dtype is 'mixed_float16'", "argument gates=5")
+        for setting in ("num_constants is 2", "dtype is 'int8'", "argument gates=5")
     ]
     said_of(found, *patterns, *(rf"^{name} .*dropout is 'much'" for name in grus))
     assert found.hard_sigmoid == {"hard_sigmoid_keras2": ["gru", "shared"]}  # made or not

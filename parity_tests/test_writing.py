@@ -140,9 +140,13 @@ def test_keras_3_reads_what_was_read(tf: Any, path: Path, tmp_path: Path) -> Non
     if "hard_sigmoid_keras2" in str(model.get_config()):
         with pytest.raises(ValueError, match=r"hard_sigmoid_keras2, expected .* of Keras 3"):
             model.save(tmp_path / "model.keras")
-        assert not list(tmp_path.iterdir())
+    elif "time_major" in path.name:
+        with pytest.raises(ValueError, match=r"time before the batch, expected none"):
+            model.save(tmp_path / "model.keras")
+    else:
+        reloaded(tf.keras, model, inputs_of(path, model), tmp_path / "model.keras")
         return
-    reloaded(tf.keras, model, inputs_of(path, model), tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
 
 
 # --- Keras 2 ---

@@ -16,6 +16,7 @@ from refrnn.gates import Array
 
 HALF = ("float16", "bfloat16")
 DTYPES = ("float32", "float64", *HALF)
+MIXED = {f"mixed_{name}": name for name in HALF}  # policies of Keras, and what they compute in
 ENGINES = ("auto", "numpy", "numba")
 
 
@@ -29,10 +30,15 @@ def cell(name: Any) -> Cell:
 
 
 def dtype(who: str, given: Any) -> np.dtype[Any]:
-    """A dtype that refrnn computes in. bfloat16 comes from ml_dtypes, loaded only when named."""
+    """A dtype that refrnn computes in. bfloat16 comes from ml_dtypes, loaded only when named.
+
+    Keras's mixed policies compute in a 16-bit dtype with weights of 32 bits that are cast before
+    each use: here they are cast once, when they are set.
+    """
     if isinstance(given, dict) and isinstance(given.get("config"), dict):  # a DTypePolicy of Keras
         given = given["config"].get("name", given)
     name = "float32" if given is None else given if isinstance(given, str) else None
+    name = MIXED.get(name or "", name)
     if name == "bfloat16":
         try:
             import ml_dtypes

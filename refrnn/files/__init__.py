@@ -99,7 +99,7 @@ def load_weights(model: Model, path: AnyPath) -> None:
 
     Raises FileError as `load_model`.
     """
-    layers = [(type(layer).__name__, layer) for layer in model.layers]
+    layers = [(weights.kind_of(layer), layer) for layer in model.layers]
     with _naming(path), archive.opened(path) as (stream, size):
         head = stream.read(8)
         stream.seek(0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from refrnn.files.errors import FileError, shown, within
 from refrnn.layers.masks import leaves
+from refrnn.layers.time_major import TimeMajor
 from refrnn.models import Model, Node, Ref
 
 MAX_CALLS = 1000  # of all layers together: ordering them takes time by their square
@@ -161,7 +162,7 @@ def _refs(structure: Any) -> list[Ref]:
 
 def count_outputs(layer: Any) -> int:
     """How many arrays a layer returns."""
-    if isinstance(layer, Model):
+    if isinstance(layer, Model | TimeMajor):
         return layer.output_count
     forward = getattr(layer, "forward_layer", None)
     if forward is not None:

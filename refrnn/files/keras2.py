@@ -12,7 +12,6 @@ from refrnn.files.keras3 import NESTED, inner_entries, is_entry
 
 # what files of Keras 2 hold beyond Keras 3's settings, with the values that change nothing
 DROPPED: dict[str, tuple[Any, ...]] = {
-    "time_major": (False, None),
     "implementation": (0, 1, 2, None),
     "num_constants": (0, None),
     "reverse_state_order": (False, None),
@@ -22,7 +21,8 @@ DROPPED: dict[str, tuple[Any, ...]] = {
 }
 SHAPES = ("batch_input_shape", "input_shape", "input_length", "batch_size", "ragged", "sparse")
 CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
-RECURRENT = ("SimpleRNN", "GRU", "LSTM", "RNN", "Bidirectional")
+TIME_MAJOR = "keras2.TimeMajor"
+RECURRENT = ("SimpleRNN", "GRU", "LSTM", "RNN", "Bidirectional", TIME_MAJOR)
 STATES = "initial_state"
 ENDS = ("input_layers", "output_layers")
 MODELS = ("Sequential", "Functional", "Model")
@@ -59,6 +59,7 @@ def upgrade_layer(entry: Any) -> dict[str, Any]:
     if kind == "InputLayer":
         shape = config.pop("batch_input_shape", config.pop("batch_shape", None))
         return {**entry, "config": {**config, "batch_shape": shape}}
+    time_major = config.pop("time_major", None)
     for name, harmless in DROPPED.items():
         if name in config and (value := config.pop(name)) not in harmless:
             raise FileError(
@@ -89,7 +90,15 @@ def upgrade_layer(entry: Any) -> dict[str, Any]:
             config[key] = upgrade_layer(inner)
     if isinstance(config.get("cells"), list):
         config["cells"] = [upgrade_layer(cell) for cell in config["cells"]]
-    return {**entry, "class_name": kind, "config": config, "stored_as": entry.get("class_name")}
+    new = {**entry, "class_name": kind, "config": config, "stored_as": entry.get("class_name")}
+    if not time_major:
+        return new
+    if kind not in RECURRENT[:4]:
+        raise FileError(
+            f"{who}: time_major is {shown(time_major)}, expected False, or a recurrent layer"
+        )
+    inner = {"class_name": kind, "config": config}
+    return {**new, "class_name": TIME_MAJOR, "config": {"name": config.get("name"), "layer": inner}}
 
 
 def _initializer(value: Any) -> Any:
@@ -254,6 +263,9 @@ def _old_layer(entry: dict[str, Any]) -> dict[str, Any]:
     kind = entry["class_name"]
     if kind in MODELS:
         return downgrade(entry)
+    if kind == TIME_MAJOR:
+        inner = _old_layer(entry["config"]["layer"])
+        return {**inner, "config": {**inner["config"], "time_major": True}}
     config = dict(entry["config"])
     who = f"{kind} {shown(config['name'])}"
     dtype = config.get("dtype")

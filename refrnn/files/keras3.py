@@ -204,7 +204,7 @@ def _check_layer(entry: dict[str, Any]) -> None:
     if isinstance(dtype, dict):
         policy = dtype.get("config")
         dtype = policy.get("name") if isinstance(policy, dict) else dtype
-    if dtype is not None and dtype not in checks.DTYPES:
+    if dtype is not None and dtype not in (*checks.DTYPES, *checks.MIXED):
         raise FileError(
             f"{kind} {shown(name)}: dtype is {shown(dtype)}, expected one of"
             f" {', '.join(checks.DTYPES)}, because refrnn computes in the dtype of the weights"

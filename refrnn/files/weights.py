@@ -19,6 +19,7 @@ from refrnn.files.keras3 import Named
 from refrnn.gates import Array
 from refrnn.layers import Layer, context
 from refrnn.layers.names import snake_case
+from refrnn.layers.time_major import TimeMajor
 from refrnn.models import Model
 
 INNER = (("forward_layer", "backward_layer"), ("cell",), ("layer",))  # attributes and folders
@@ -133,14 +134,16 @@ def _parts(layer: Layer) -> list[tuple[Path, Layer]]:
     own = vars(layer)
     if isinstance(layer, Model):
         layers = list({id(part): part for part in layer.layers}.values())
-        called = folders(map(_kind, layers))
+        called = folders(map(kind_of, layers))
         return [(("layers", f), part) for f, part in zip(called, layers, strict=True)]
+    if isinstance(layer, TimeMajor):
+        return _parts(layer.layer)
     if layer.IS_CUSTOM:
         found = dict(_attributes(layer))
         return [(found[id(part)], part) for _, part in layer.parts()]
     cells = own.get("cells")
     if isinstance(cells, list | tuple) and cells:
-        called = folders(map(_kind, cells))
+        called = folders(map(kind_of, cells))
         return [(("cells", f), cell) for f, cell in zip(called, cells, strict=True)]
     for names in INNER:
         if isinstance(own.get(names[0]), Layer):
@@ -167,13 +170,15 @@ def _contents(path: Path, value: Any) -> Iterator[tuple[int, Path]]:
             for part in (value.values() if isinstance(value, dict) else value)
             if isinstance(part, Layer | list | tuple | dict)
         ]
-        kinds = [_kind(part) if isinstance(part, Layer) else "container" for part in parts]
+        kinds = [kind_of(part) if isinstance(part, Layer) else "container" for part in parts]
         for folder, part in zip(folders(kinds), parts, strict=True):
             yield from _contents((*path, folder), part)
 
 
-def _kind(layer: Layer) -> str:
+def kind_of(layer: Layer) -> str:
     """The name of a layer's class in Keras; in the file it is from where it is the caller's own."""
+    if isinstance(layer, TimeMajor):
+        return kind_of(layer.layer)
     found: str = vars(layer).get("_stored_as", type(layer).__name__)
     return "Functional" if type(layer) is Model else found
 

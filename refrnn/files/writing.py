@@ -92,11 +92,13 @@ def _check(model: Model) -> None:
 def _archive(model: Model) -> bytes:
     """A .keras file."""
     config = serialize(model)
-    if OLD_SIGMOID in json.dumps(config):
+    text = json.dumps(config)
+    if OLD_SIGMOID in text:
         raise ValueError(
             f"{model.who}: has {OLD_SIGMOID}, expected an activation of Keras 3, because it does"
             " not have Keras 2's hard_sigmoid; save it as .h5, for Keras 2"
         )
+    _refuse_time_major(model, text)
     data = _tree(model)
     now = datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     stream = io.BytesIO()
@@ -159,6 +161,7 @@ def _dialect(model: Model) -> tuple[str, dict[str, Any]]:
         old = keras2.downgrade(config)
         keras2.upgrade(old)  # what would mean another thing there is refused here
     except ValueError:
+        _refuse_time_major(model, json.dumps(config))
         return KERAS_3, config
     if OLD_SIGMOID in json.dumps(config) and not _marked(old):
         raise ValueError(
@@ -166,6 +169,14 @@ def _dialect(model: Model) -> tuple[str, dict[str, Any]]:
             " activation, because Keras 3 would read it from .h5 as another function"
         )
     return KERAS_2, old
+
+
+def _refuse_time_major(model: Model, config: str) -> None:
+    if keras2.TIME_MAJOR in config:
+        raise ValueError(
+            f"{model.who}: has layers that take time before the batch, expected none, because"
+            " Keras 3 has no such layer; what else Keras 2 has can be saved as .h5"
+        )
 
 
 def _marked(config: dict[str, Any]) -> bool:

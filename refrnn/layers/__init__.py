@@ -73,10 +73,12 @@ from refrnn.layers.rnn import RNN
 from refrnn.layers.stacking import StackedRNNCells
 from refrnn.layers.stored import KINDS, deserialize, serialize
 from refrnn.layers.symbolic import Input
+from refrnn.layers.time_major import TimeMajor
 from refrnn.layers.wrappers import TimeDistributed
 
 LAYERS = KINDS
 LAYERS |= OPERATIONS
+LAYERS |= {"keras2.TimeMajor": TimeMajor}
 LAYERS |= {
     kind.__name__: kind
     for kind in (

@@ -124,6 +124,15 @@ def _both_ways(layer: Bidirectional, given: list[Any]) -> list[Known]:
     return [forward, *first, *second]
 
 
+def _time_first(layer: Any, given: list[Any]) -> list[Known]:
+    """Of a layer that takes and returns (time, batch, ...), its states apart."""
+    time, batch, *rest = given[0]
+    first, *states = _rnn(layer.layer, [(batch, time, *rest)])
+    if layer.layer.return_sequences and first:
+        first = (time, batch, *first[2:])
+    return [first, *states]
+
+
 def _at_each_step(layer: Any, given: list[Any]) -> Known:
     batch, time, *rest = given[0]
     [inner] = _returned(layer.layer, [(batch, *rest)], {})
@@ -228,6 +237,7 @@ RULES: dict[str, Callable[[Any, list[Any]], list[Known] | Known]] = {
         ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), _merged
     ),
     "Bidirectional": _both_ways,
+    "TimeMajor": _time_first,
     "TimeDistributed": _at_each_step,
     "Dense": lambda layer, given: (*given[0][:-1], layer.units),
     "Embedding": lambda layer, given: (*given[0], layer.output_dim),
