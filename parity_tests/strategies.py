@@ -222,11 +222,33 @@ class World(NamedTuple):
     open: bool
 
 
+class Value(NamedTuple):
+    """What the lines of a program give.
+
+    kind   as of an Entry
+    fixed  as of an Entry
+    masked whether it may have a mask
+    deep   T2 of a mask (B, T, T2), which a grid may have been given, and all that came of it have;
+           0 for none
+    """
+
+    shape: Shape
+    kind: str = "floats"
+    fixed: bool = False
+    masked: bool = False
+    deep: int = 0
+
+    @property
+    def misfit(self) -> bool:
+        """Whether its mask has outlived its shape: Keras keeps it, and fails where it is used."""
+        return self.deep > 0 and (len(self.shape) < 3 or self.shape[1] != self.deep)
+
+
 Layer = tuple[Made, list[Shape]]  # and the shapes of what it returns
 sizes = st.integers(1, 4)
 
 
-def anywhere(draw: st.DrawFn, shape: Shape, open: bool) -> Layer:
+def anywhere(draw: st.DrawFn, shape: Shape, open: bool, masked: bool) -> Layer:
     """A layer that takes any shape, element by element or along an axis."""
     axes = [-1] if open else [-1, *range(1, len(shape) + 1)]
     axis = draw(st.sampled_from(axes))
@@ -257,6 +279,8 @@ def anywhere(draw: st.DrawFn, shape: Shape, open: bool) -> Layer:
         "ActivityRegularization": lambda: {"l2": 0.5},
         "Identity": dict,
     }
+    if not masked:  # as a mask Softmax wants one for each element
+        table["Softmax"] = lambda: {"axis": axis}
     kind = draw(st.sampled_from(list(table)))
     return Made(kind, table[kind]()), [shape]
 
@@ -412,12 +436,12 @@ def bidirectional(draw: st.DrawFn, shape: Shape, world: World, single: bool = Fa
     return Made("Bidirectional", made), [*merged, *states, *states]
 
 
-def distributed(draw: st.DrawFn, shape: Shape, world: World) -> Layer:
+def distributed(draw: st.DrawFn, value: Value, world: World) -> Layer:
     """A layer at every step, which cannot carry a state."""
-    inner, world = shape[1:], world._replace(rows=None)
+    inner, world = value.shape[1:], world._replace(rows=None)
     makers: list[Callable[[], Layer]] = [
         lambda: dense(draw, inner),
-        lambda: anywhere(draw, inner, open=False),
+        lambda: anywhere(draw, inner, open=False, masked=value.masked),
         lambda: reshaping(draw, inner, open=False),
     ]
     if len(inner) == 2:
@@ -427,26 +451,7 @@ def distributed(draw: st.DrawFn, shape: Shape, world: World) -> Layer:
             lambda: windowed(draw, inner),
         ]
     made, [after] = draw(st.sampled_from(makers))()
-    return Made("TimeDistributed", {"layer": made}), [(shape[0], *after)]
-
-
-class Value(NamedTuple):
-    """What the lines of a program give.
-
-    kind   as of an Entry
-    fixed  as of an Entry
-    deep   whether its mask may be that of a value of a rank more, (B, T, T2): Keras keeps it, and
-           then has no layer that can use it
-    """
-
-    shape: Shape
-    kind: str = "floats"
-    fixed: bool = False
-    deep: bool = False
-
-    @property
-    def misfit(self) -> bool:
-        return self.deep and len(self.shape) < 3
+    return Made("TimeDistributed", {"layer": made}), [(value.shape[0], *after)]
 
 
 def layer(draw: st.DrawFn, value: Value, world: World, single: bool) -> Layer:
@@ -454,7 +459,7 @@ def layer(draw: st.DrawFn, value: Value, world: World, single: bool) -> Layer:
     shape = value.shape
     makers: list[Callable[[], Layer]] = [
         lambda: dense(draw, shape),
-        lambda: anywhere(draw, shape, world.open),
+        lambda: anywhere(draw, shape, world.open, value.masked),
     ]
     if value.misfit:
         return draw(st.sampled_from(makers))()
@@ -464,7 +469,7 @@ def layer(draw: st.DrawFn, value: Value, world: World, single: bool) -> Layer:
         makers += [lambda: bidirectional(draw, shape, world, single)]
         makers += [lambda: windowed(draw, shape)]
     if len(shape) > 1:
-        makers.append(lambda: distributed(draw, shape, world))
+        makers.append(lambda: distributed(draw, value, world))
     return draw(st.sampled_from(makers))()
 
 
@@ -490,9 +495,12 @@ class Sketch:
         self.counts.append(len(shapes))
         made = self.layers[call.layer]
         given = [self.values[k] for k in call.inputs]
-        deep = any(v.deep or (len(v.shape) > 2 and "Masking" in repr(made)) for v in given)
+        grids = [v.shape[1] for v in given if len(v.shape) > 2 and "Masking" in repr(made)]
+        deep = max([*grids, *(v.deep for v in given)])
         fixed = any(v.fixed for v in given) or any(name in repr(made) for name in FIXING)
-        self.values += [Value(n, fixed=fixed and len(n) > 1, deep=deep) for n in shapes]
+        own = "Masking" in repr(made) or "mask_zero=True" in repr(made)
+        masked = own or any(v.masked for v in given)
+        self.values += [Value(n, "floats", fixed and len(n) > 1, masked, deep) for n in shapes]
         self.used |= {*call.inputs, *call.state, *([] if call.mask is None else [call.mask])}
 
     def add(self, made: Any, shapes: list[Shape], *inputs: int, **others: Any) -> None:
@@ -507,9 +515,10 @@ class Sketch:
         found = [k for k in found if len(self.values[k].shape) in ranks]
         return self.draw(st.sampled_from(found[::-1])) if found else None
 
-    def like(self, shape: Shape, fixed: bool = False) -> int:
-        """A value of that shape, a new input perhaps."""
-        found = [k for k, v in enumerate(self.values) if v == Value(shape, fixed=fixed)]
+    def like(self, shape: Shape, fixed: bool = False, masked: bool = True) -> int:
+        """A value of that shape, a new input perhaps; with a mask only where that is right."""
+        wanted = [Value(shape, "floats", fixed, known) for known in (False, masked)]
+        found = [k for k, v in enumerate(self.values) if v in wanted]
         if found and self.draw(st.booleans()):
             return self.draw(st.sampled_from(found))
         return self.enter(shape, fixed=fixed)
@@ -534,7 +543,7 @@ class Sketch:
         value = self.values[k]
         made, shapes = layer(self.draw, value, self.world, single)
         masked = made.kind in (*CELLS, "RNN", "Bidirectional") and not single
-        given = masked and self.draw(st.integers(0, 3)) == 3
+        given = masked and self.draw(st.booleans())
         mask = self.enter(value.shape[:1], "mask", value.fixed) if given else None
         self.add(made, shapes, k, mask=mask)
 
@@ -559,7 +568,9 @@ class Sketch:
         count = self.counts[self.lines.index(call)]
         shapes = [v.shape for v in self.values[first : first + count]]
         before = self.values[call.inputs[0]]
-        return self.call(Call(call.layer, (self.like(before.shape, before.fixed),)), shapes)
+        masked = "Softmax(" not in repr(self.layers[call.layer])
+        value = self.like(before.shape, before.fixed, masked)
+        return self.call(Call(call.layer, (value,)), shapes)
 
     def numbered(self) -> list[tuple[int, Entry | Call]]:
         """The lines so far, each with the number of the first value that it gave."""
@@ -606,8 +617,10 @@ class Sketch:
         program = inner.finish(form, self.draw(st.integers(1, 3)))
         inputs = [k]
         for entry in program.entries[1:]:
-            known = entry.kind == "floats"
-            inputs.append(self.like(entry.shape, entry.fixed) if known else self.enter(*entry))
+            if entry.kind == "floats":
+                inputs.append(self.like(entry.shape, entry.fixed, masked=False))
+            else:
+                inputs.append(self.enter(*entry))
         return self.add(program, [inner.values[k].shape for k in program.outputs], *inputs)
 
     # --- the whole ---

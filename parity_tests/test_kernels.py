@@ -111,6 +111,21 @@ def test_every_way_to_run_a_row_gives_the_same_bits(
     assert bits(some) == bits((whole[0][chosen], type(state)(*(p[chosen] for p in whole[1]))))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_thousands_of_shapes_give_the_bits_of_a_row_on_its_own(name: str, dtype: str) -> None:
+    """Every number of units over eight vectors and more, times every number of rows to 13."""
+    for units in (*range(1, 73), 96, 97, 127, 128, 129):
+        cell, weights, xs, state = draw(name, dtype, 13, 3, units % 5, units, seed=units)
+        packed = kernels.pack(cell, weights)
+        ys, after = one_by_one(packed, xs, state)
+        for rows in range(1, 14):
+            some = type(state)(*(part[:rows] for part in state))
+            got = packed.run(xs[:rows], some)
+            want = ys[:rows], type(state)(*(part[:rows] for part in after))
+            assert bits(got) == bits(want), (units, rows)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 6, 7])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_made_ahead_have_the_same_bits(

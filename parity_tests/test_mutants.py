@@ -1,26 +1,41 @@
 """The suite can fail: each planted bug below is caught by a test of this folder.
 
 A mutant changes one thing in the running package, as a slip of the pen would. The tests named in
-SUITE are then run; one of them must fail by an assertion. Unplanted, they all pass.
+SUITE are then run, or those in MODEL_SUITE for bugs of models and files; one of them must fail by
+an assertion. Unplanted, they all pass.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import test_custom
 import test_dropout
+import test_files
 import test_grid
 import test_layers
+import test_models
 import test_reference
 import test_rnn
 from hypothesis import Phase, settings
 
-from refrnn import activations, cells, gates, random, reference
-from refrnn.layers import bidirectional, recurrent, rnn, stacking
+from refrnn import activations, cells, engines, gates, random, reference
+from refrnn.files import live, weights, writing
+from refrnn.layers import LSTM, RNN, Layer, bidirectional, rnn, stacking
 from refrnn.layers import cells as layer_cells
 from refrnn.layers.recurrent import Recurrent
 from refrnn.layers.rnn import Memory
+from refrnn.models import Model, Ref, chunks, configs
+from refrnn.models import graph as graphs
+
+pytestmark = pytest.mark.filterwarnings(
+    # of Keras: masks into a model inside, and .h5 files
+    "ignore:.*does not support masking:UserWarning",
+    "ignore:.*legacy:UserWarning",
+    "ignore:__array__ implementation:DeprecationWarning",
+)
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
@@ -574,7 +589,12 @@ def masked_steps_of_a_pair_repeat_their_output(patch: Patch) -> None:
 
 @mutant
 def states_of_a_stack_not_held_at_masked_steps(patch: Patch) -> None:
-    patch.setattr(rnn, "_held", lambda live, old: lambda new: new)
+    right = rnn._where
+
+    def wrong(live: Any, new: Any, old: Any) -> Any:  # outputs are arrays, states are lists
+        return new if isinstance(new, list | tuple) else right(live, new, old)
+
+    patch.setattr(rnn, "_where", wrong)
 
 
 @mutant
@@ -620,6 +640,154 @@ def one_dropout_mask_for_all_gates(patch: Patch) -> None:
     patch.setattr(layer_cells.RecurrentCell, "mask_count", property(lambda self: 1))
 
 
+# --- models and files ---
+
+MODEL_MUTANTS: dict[str, Mutant] = {}
+
+
+def of_models(function: Mutant) -> Mutant:
+    MODEL_MUTANTS[function.__name__.replace("_", " ")] = function
+    return function
+
+
+@of_models
+def layers_of_a_graph_as_they_are_met(patch: Patch) -> None:
+    patch.setattr(graphs, "_by_depth", lambda order, first: list(first))
+
+
+@of_models
+def calls_of_a_graph_as_they_are_met(patch: Patch) -> None:
+    for module in (graphs, configs):
+        patch.setattr(module, "as_executed", lambda nodes, outputs: nodes)
+
+
+@of_models
+def calls_of_a_model_inside_counted_from_0_in_output_layers(patch: Patch) -> None:
+    right = configs.write_graph
+
+    def wrong(*args: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(configs, "_is_functional", lambda entry: False)
+            return right(*args)
+
+    patch.setattr(configs, "write_graph", wrong)
+
+
+@of_models
+def calls_of_a_layer_share_one_memory(patch: Patch) -> None:
+    def run(graph: Any, arrays: Any, call: Any) -> Any:
+        return graphs.run(graph, arrays, lambda node, *rest: call(node._replace(call=0), *rest))
+
+    patch.setattr(chunks, "run", run)
+
+
+@of_models
+def mask_given_to_a_model_ignored(patch: Patch) -> None:
+    right = Model.arrays
+    patch.setattr(Model, "arrays", lambda self, inputs, mask=None: right(self, inputs))
+
+
+@of_models
+def mask_attached_to_the_input_of_a_model_lost(patch: Patch) -> None:
+    right = Model.arrays
+
+    def arrays(self: Any, inputs: Any, mask: Any = None) -> Any:
+        found = right(self, inputs, mask)
+        return list(map(np.asarray, found)) if mask is None else found
+
+    patch.setattr(Model, "arrays", arrays)
+
+
+@of_models
+def inputs_in_a_dictionary_taken_as_they_come(patch: Patch) -> None:
+    right = Model.in_order
+
+    def in_order(self: Any, given: Any, what: str = "inputs") -> Any:
+        return right(self, list(given.values()) if isinstance(given, dict) else given, what)
+
+    patch.setattr(Model, "in_order", in_order)
+
+
+@of_models
+def training_of_a_layer_goes_before_that_of_the_model(patch: Patch) -> None:
+    patch.setattr(Model, "_call", lambda self, node, args, kwargs: node.layer(*args, **kwargs))
+
+
+def change_kinds(patch: Patch, wrong: Callable[[Any, list[str]], list[str]]) -> None:
+    right = chunks._of_call
+    patch.setattr(chunks, "_of_call", lambda node, kind: wrong(node.layer, right(node, kind)))
+
+
+@of_models
+def last_output_taken_for_a_step(patch: Patch) -> None:
+    steps, end = chunks.STEPS, chunks.END
+    change_kinds(patch, lambda layer, kinds: [steps if k == end else k for k in kinds])
+
+
+@of_models
+def steps_taken_for_a_last_output(patch: Patch) -> None:
+    change_kinds(
+        patch,
+        lambda layer, kinds: [chunks.END] * len(kinds) if isinstance(layer, RNN) else kinds,
+    )
+
+
+@of_models
+def outputs_of_a_model_inside_in_the_order_of_its_dictionary(patch: Patch) -> None:
+    def refs(structure: Any) -> list[Ref]:
+        if isinstance(structure, Ref):
+            return [structure]
+        parts = structure.values() if isinstance(structure, dict) else structure
+        nested = isinstance(structure, list | tuple | dict)
+        return [ref for part in parts for ref in refs(part)] if nested else []
+
+    patch.setattr(chunks, "refs", refs)
+
+
+@of_models
+def state_from_another_layer_not_noticed(patch: Patch) -> None:
+    right = chunks._named
+    patch.setattr(
+        chunks, "_named", lambda *call: {k: v for k, v in right(*call).items() if "state" not in k}
+    )
+
+
+@of_models
+def layers_inside_a_layer_by_name(patch: Patch) -> None:
+    right = Layer._find_layers
+    patch.setattr(Layer, "_find_layers", lambda self: sorted(right(self), key=lambda x: x.name))
+
+
+@of_models
+def weights_as_they_were_added(patch: Patch) -> None:
+    """Keras lists those that are not trained last."""
+    right = Layer.add_weight
+    patch.setattr(
+        Layer,
+        "add_weight",
+        lambda self, *args, **more: right(self, *args, **more | {"trainable": True}),
+    )
+
+
+@of_models
+def frozen_weights_read_from_h5_as_if_they_were_not(patch: Patch) -> None:
+    patch.setattr(weights, "in_order", lambda layer, arrays: arrays)
+
+
+@of_models
+def frozen_weights_written_to_h5_as_if_they_were_not(patch: Patch) -> None:
+    def named(layer: Any) -> Any:
+        for name, array in zip(layer.weight_names, layer.weights, strict=True):
+            yield f"{layer.name}/{name}:0", array
+
+    patch.setattr(writing, "_named", named)
+
+
+@of_models
+def layer_in_two_models_copied_twice(patch: Patch) -> None:
+    patch.setattr(live, "_share", lambda source, mine, seen: None)
+
+
 # --- the suite ---
 
 
@@ -646,9 +814,79 @@ SUITE: dict[str, Callable[..., Any]] = {
 }
 
 
+def graphs_of(check: Callable[..., None], *names: str) -> Callable[[Any, Path], None]:
+    def run(tf: Any, folder: Path) -> None:
+        for name in names:
+            check(tf, name)
+
+    return run
+
+
+def names_of_weights(tf: Any, folder: Path) -> None:
+    theirs = test_custom.library(tf.keras.layers, tf.keras.ops)
+    for test in (
+        test_custom.test_weights_that_are_not_trained_come_last_among_ones_own,
+        lambda *given: test_custom.test_layers_inside_are_found_in_keras_order(*given, True),
+    ):
+        test(tf, theirs, np.random.default_rng(0))
+
+
+def h5(tf: Any, folder: Path) -> None:
+    for frozen in ("forward_layer", "backward_layer"):
+        test_files.test_frozen_parts_of_a_layer_are_not_exchanged_with_the_others(
+            tf, frozen, ".h5", folder
+        )
+
+
+def chunks_of_models(tf: Any, folder: Path) -> None:
+    for name in ("shared_twice", "a_model_called_twice"):
+        source, x = test_models.graph(tf, name, "float64")
+        model = test_models.from_keras(source)
+        whole = test_models.flat(model(x))
+        assert test_models.same_bits(test_models.model_in_chunks(model, x, [3, 4]), whole), name
+
+
+MODEL_SUITE: dict[str, Callable[[Any, Path], None]] = {
+    "symbols": graphs_of(
+        test_models.test_a_graph_made_of_symbols_equals_its_keras_model, "order_of_layers"
+    ),
+    "order of calls": lambda tf, _: test_models.test_a_layer_called_twice_is_called_in_keras_order(
+        tf
+    ),
+    "masks": graphs_of(
+        test_models.test_a_mask_goes_into_a_model_inside, "attached", "argument", "positional"
+    ),
+    "inputs": lambda tf, _: test_models.test_inputs_are_taken_by_name_or_in_order(tf),
+    "training": lambda tf, _: test_models.test_training_of_a_model_goes_before_that_of_its_layers(
+        tf, False, False
+    ),
+    "chunks": chunks_of_models,
+    "steps and ends": lambda *_: (
+        test_models.test_steps_are_not_taken_together_with_what_they_end_with()
+    ),
+    "steps and ends inside": lambda *_: (
+        test_models.test_what_a_model_inside_returns_is_steps_or_an_end()
+    ),
+    "states": lambda tf, _: test_models.test_a_model_that_cannot_be_cut_is_refused(
+        tf, "encoder_and_decoder", "starts from a state"
+    ),
+    "names of weights": names_of_weights,
+    "h5": h5,
+    "weights": graphs_of(
+        test_models.test_weights_are_listed_in_keras_order, "a_shared_layer_inside_and_outside"
+    ),
+    "configs": graphs_of(
+        test_models.test_keras_reads_the_config_of_a_graph, "outputs_of_a_model_called_twice"
+    ),
+}
+
+
 @pytest.fixture
 def quick(monkeypatch: Patch) -> None:
-    """Hypothesis without shrinking: the first counterexample will do."""
+    """Hypothesis without shrinking: the first counterexample will do. And the NumPy engine, whose
+    code is what is patched; test_kernels.py holds the other one against it.
+    """
+    monkeypatch.setenv(engines.ENVIRONMENT, "numpy")
     profile = settings(
         settings.default,
         max_examples=60,
@@ -685,7 +923,33 @@ def test_without_a_bug_nothing_is_caught(tf: Any, quick: None) -> None:
     assert caught_by(tf) is None
 
 
-def test_the_code_that_is_patched_is_the_code_that_runs() -> None:
+def caught_in_models(tf: Any, folder: Path) -> str | None:
+    """The first test of MODEL_SUITE that fails: by an assertion, or as weights are refused."""
+    for name, test in MODEL_SUITE.items():
+        try:
+            test(tf, folder)
+        except (AssertionError, pytest.fail.Exception, ValueError):
+            return name
+    return None
+
+
+@pytest.mark.parametrize("name", MODEL_MUTANTS)
+def test_a_bug_planted_in_models_is_caught(
+    tf: Any, monkeypatch: Patch, tmp_path: Path, name: str, record_property: Any
+) -> None:
+    MODEL_MUTANTS[name](monkeypatch)
+    caught = caught_in_models(tf, tmp_path)
+    record_property("caught by", caught)
+    assert caught, f"no test notices: {name}"
+
+
+def test_without_a_bug_nothing_is_caught_in_models(tf: Any, tmp_path: Path) -> None:
+    assert caught_in_models(tf, tmp_path) is None
+
+
+def test_the_code_that_is_patched_is_the_code_that_runs(quick: None) -> None:
     """A patch of a copied name would plant nothing."""
-    assert recurrent.ENGINES["numpy"] is reference.run
+    layer = LSTM(2)
+    layer.build((None, None, 3))
+    assert layer.cell.runner(layer.engine).func is reference.run
     assert reference.run.__globals__["steps"] is reference.steps

@@ -7,6 +7,7 @@ within 1e-12 of the largest magnitude, float32 within 1e-5 (`refrnn.verify.TOLER
 from importlib import resources
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -174,11 +175,188 @@ def test_bidirectional_layers_are_stacked(tf: Any) -> None:
 
 def test_an_rnn_of_an_lstm_cell_is_an_lstm() -> None:
     x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
-    lstm = layers.LSTM(6)
+    lstm = layers.LSTM(6, engine="numpy")  # as any cell in an RNN
     want = lstm(x)
     rnn = layers.RNN(layers.LSTMCell(6))
     rnn.set_weights(lstm.get_weights())
     assert np.array_equal(rnn(x), want)
+
+
+# --- Keras's guide "Working with RNNs", each model written once and made of both libraries ---
+
+WORDS = np.random.default_rng(3).integers(0, 20, (4, 9)).astype("int32")  # ids; 0 is padding
+
+
+def pair(tf: Any, make: Any) -> tuple[Any, Any]:
+    """What `make` makes of refrnn and of Keras, with the same random weights."""
+    mine, theirs = make(refrnn), make(tf.keras)
+    rng = np.random.default_rng(4)
+    theirs.set_weights([rng.normal(0, 0.5, w.shape) for w in theirs.get_weights()])
+    mine.set_weights(theirs.get_weights())
+    return mine, theirs
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+def test_words_are_embedded_and_read_by_each_layer(tf: Any, kind: str) -> None:
+    """The last output alone, or the outputs of all words into a second layer."""
+
+    def last(library: Any) -> Any:
+        k = library.layers
+        return library.Sequential(
+            [k.Input((None,)), k.Embedding(20, 6), getattr(k, kind)(8), k.Dense(10)]
+        )
+
+    def every(library: Any) -> Any:
+        k = library.layers
+        first = getattr(k, kind)(8, return_sequences=True)
+        return library.Sequential(
+            [k.Input((None,)), k.Embedding(20, 6), first, k.SimpleRNN(5), k.Dense(10)]
+        )
+
+    for make in (last, every):
+        mine, theirs = pair(tf, make)
+        same(mine(WORDS), theirs(WORDS), 1e-5, kind)
+
+
+def test_a_translator_hands_the_states_of_its_encoder_over(tf: Any) -> None:
+    """Embedded words on both sides; the decoder begins with h and c of the encoder."""
+
+    def make(library: Any) -> Any:
+        k = library.layers
+        question, answer = k.Input((None,), dtype="int32"), k.Input((None,), dtype="int32")
+        known = k.Embedding(20, 6)(question)
+        output, h, c = k.LSTM(7, return_state=True)(known)
+        said = k.Embedding(15, 5)(answer)
+        y = k.LSTM(7)(said, initial_state=[h, c])
+        return library.Model([question, answer], [k.Dense(10, "softmax")(y), output, h, c])
+
+    mine, theirs = pair(tf, make)
+    inputs = [WORDS, WORDS[:, :4] % 15]
+    probabilities, output, h, c = mine(inputs)
+    for name, got, want in zip("pohc", (probabilities, output, h, c), theirs(inputs), strict=True):
+        same(got, want, 1e-5, name)
+    assert np.array_equal(output, h)  # the last output is the state h; c is another
+    assert not np.array_equal(h, c)
+    same(probabilities.sum(axis=1), np.ones(4, np.float32), 1e-6, "probabilities")
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+def test_a_long_sequence_is_read_piece_by_piece(tf: Any, kind: str) -> None:
+    """Cross-batch statefulness: the pieces in order are the whole; a reset begins anew."""
+
+    def make(library: Any) -> Any:
+        k = library.layers
+        layer = getattr(k, kind)(6, stateful=True, return_sequences=True)
+        return library.Sequential([k.Input(batch_shape=(3, None, 4)), layer])
+
+    mine, theirs = pair(tf, make)
+    x = np.random.default_rng(5).normal(size=(3, 12, 4)).astype(np.float32)
+    parts = [slice(0, 5), slice(5, 6), slice(6, 12)]
+    got = [mine(x[:, part]) for part in parts]
+    for piece, part in zip(got, parts, strict=True):
+        same(piece, theirs(x[:, part]), 1e-5, "piece")
+    mine.reset_states()
+    assert np.array_equal(np.concatenate(got, axis=1), mine(x))
+    assert not np.array_equal(mine(x[:, :5]), got[0])  # goes on from the end
+    mine.reset_states()
+    assert np.array_equal(mine(x[:, :5]), got[0])
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+def test_the_states_of_one_layer_begin_another(tf: Any, kind: str) -> None:
+    x = np.random.default_rng(6).normal(size=(3, 10, 4)).astype(np.float32)
+    theirs = getattr(tf.keras.layers, kind)(5, stateful=True)
+    theirs.build((3, 10, 4))
+    mine = refrnn.from_keras(theirs)
+    mine(x), theirs(x)
+    other = getattr(tf.keras.layers, kind)(5)
+    other.build((3, 10, 4))
+    got = refrnn.from_keras(other)(x, initial_state=mine.states)
+    same(got, other(x, initial_state=list(theirs.states)), 1e-5, "states reused")
+    assert np.abs(got - refrnn.from_keras(other)(x)).max() > 1e-3  # and they matter
+
+
+def test_sentences_are_read_both_ways_and_padding_is_skipped(tf: Any) -> None:
+    """Two Bidirectional layers, one upon the other, on sentences of different lengths."""
+
+    def make(library: Any) -> Any:
+        k = library.layers
+        return library.Sequential(
+            [
+                k.Input((None,)),
+                k.Embedding(20, 6, mask_zero=True),
+                k.Bidirectional(k.LSTM(8, return_sequences=True)),
+                k.Bidirectional(k.LSTM(4)),
+                k.Dense(10),
+            ]
+        )
+
+    mine, theirs = pair(tf, make)
+    padded = np.where(np.arange(9) < np.array([[9], [6], [3], [1]]), WORDS + 1, 0) % 20
+    got = mine(padded)
+    same(got, theirs(padded), 1e-5, "both ways")
+    shorter = mine(padded[1:2, :6])
+    assert np.array_equal(got[1:2], shorter)  # as if there were no padding
+
+
+def test_a_layer_is_an_rnn_of_its_cell_in_keras_too(tf: Any) -> None:
+    x = np.random.default_rng(7).normal(size=(3, 5, 4)).astype(np.float32)
+    for kind in ("SimpleRNN", "GRU", "LSTM"):
+
+        def make(library: Any, kind: str = kind) -> Any:
+            k = library.layers
+            cell = getattr(k, f"{kind}Cell")(6)
+            return library.Sequential([k.Input((None, 4)), k.RNN(cell)])
+
+        mine, theirs = pair(tf, make)
+        same(mine(x), theirs(x), 1e-5, kind)
+        layer = getattr(layers, kind)(6)
+        layer.set_weights(mine.get_weights())
+        same(layer(x), theirs(x), 1e-5, kind)
+
+
+# --- prediction on a stream, its state kept in a file ---
+
+
+def test_a_stream_of_single_steps_is_kept_in_a_file_between_them(tf: Any, tmp_path: Any) -> None:
+    """Samples of 7 steps: trained whole, predicted one step at a time by a new process for each.
+
+    The file holds an array `states_<layer>_<i>` for each state, which Keras's layers take as well.
+    """
+
+    def make(library: Any) -> Any:
+        k = library.layers
+        return library.Sequential(
+            [
+                k.Input((None, 3)),
+                k.LSTM(5, return_sequences=True, name="first"),
+                k.GRU(4, return_sequences=True, name="second"),
+                k.Dense(1, name="head"),
+            ]
+        )
+
+    mine, theirs = pair(tf, make)
+    samples = np.random.default_rng(8).normal(size=(2, 7, 3)).astype(np.float32)
+    path = tmp_path / "state.h5"
+    refrnn.Stream(mine, rows=2).save(path)
+    for t in range(7):
+        stream = refrnn.Stream.load(path, mine)
+        y = stream.step(samples[:, t])
+        stream.save(path)
+        assert np.array_equal(y, mine(samples)[:, t])  # bit for bit that of the whole
+        same(y, theirs(samples)[:, t], 1e-5, f"step {t}")
+        if t == 3:
+            with h5py.File(path) as file:
+                kept = {name: np.array(file[name]) for name in file if name.startswith("states_")}
+    assert sorted(kept) == ["states_first_0", "states_first_1", "states_second_0"]
+    k = tf.keras.layers
+    x: Any = samples[:, 4:]
+    for name, kind, units in (("first", k.LSTM, 5), ("second", k.GRU, 4)):
+        layer = kind(units, return_sequences=True)
+        layer.build(x.shape)
+        layer.set_weights(theirs.get_layer(name).get_weights())
+        x = layer(x, initial_state=[v for key, v in sorted(kept.items()) if name in key])
+    same(mine(samples)[:, 4:], theirs.get_layer("head")(x), 1e-5, "Keras, from the file")
 
 
 # --- predict ---

@@ -7,7 +7,7 @@ from refrnn.cells import LSTMState, State, Weights
 from refrnn.engines import run, trace
 from refrnn.layers import GRU, LSTM, SimpleRNN
 from refrnn.models import Model, Sequential
-from refrnn.version import __version__
+from refrnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from refrnn.files import from_keras, load_model

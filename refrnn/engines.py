@@ -2,9 +2,9 @@
 
 An engine runs a cell along sequences, with the arguments of `reference.run`. There are two:
 "numpy", the readable loop, for every cell and floating dtype; and "numba", the compiled `kernels`,
-for tanh and sigmoid in float32 and float64. Within one engine results depend on nothing but their own row.
-Between the two they differ by rounding: both sum in order, but a compiled sum rounds once where a
-NumPy sum rounds a product and then a sum.
+for tanh and sigmoid in float32 and float64. Within one engine results depend on nothing but their
+own row. Between the two they differ by rounding: both sum in order, but a compiled sum rounds once
+where a NumPy sum rounds a product and then a sum.
 """
 
 import os

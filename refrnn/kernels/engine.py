@@ -45,7 +45,8 @@ def _compiled(cell_name: str, dtype_name: str) -> tuple[Entry, int]:
 
         from refrnn.kernels import loops
 
-        if numba.config.DISABLE_JIT:
+        config: Any = numba.config  # its variables are made when it is imported
+        if config.DISABLE_JIT:
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
         signature = loops.signature(numba.from_dtype(np.dtype(dtype_name)))
         machine, size = loops.host(), np.dtype(dtype_name).itemsize

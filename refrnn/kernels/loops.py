@@ -79,7 +79,7 @@ def _run_tile(
     return types.void(*literals, *[types.int64] * 6), emit
 
 
-run_tile = intrinsic(prefer_literal=True)(_run_tile)
+run_tile: Any = intrinsic(prefer_literal=True)(_run_tile)
 
 
 def signature(number: Any) -> Any:

@@ -15,8 +15,9 @@ _pool: ThreadPoolExecutor | None = None
 def allowed(threads: int | None) -> int:
     """How many threads to use: `threads`, or what NUMBA_NUM_THREADS says, or one for each CPU."""
     if threads is None:
-        from numba import config
+        import numba
 
+        config: Any = numba.config  # its variables are made when it is imported
         threads = int(config.NUMBA_NUM_THREADS)
     return max(1, threads)
 

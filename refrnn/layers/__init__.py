@@ -1,5 +1,6 @@
 """The layers, named and called as in Keras 3."""
 
+from refrnn.layers import time_major
 from refrnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from refrnn.layers.base import Layer
 from refrnn.layers.bidirectional import Bidirectional
@@ -73,12 +74,11 @@ from refrnn.layers.rnn import RNN
 from refrnn.layers.stacking import StackedRNNCells
 from refrnn.layers.stored import KINDS, deserialize, serialize
 from refrnn.layers.symbolic import Input
-from refrnn.layers.time_major import TimeMajor
 from refrnn.layers.wrappers import TimeDistributed
 
 LAYERS = KINDS
 LAYERS |= OPERATIONS
-LAYERS |= {"keras2.TimeMajor": TimeMajor}
+LAYERS |= {"keras2.TimeMajor": time_major.TimeMajor}
 LAYERS |= {
     kind.__name__: kind
     for kind in (

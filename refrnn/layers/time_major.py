@@ -13,9 +13,9 @@ from refrnn.layers.stored import deserialize, serialize
 class TimeMajor(Layer):
     """`layer` with the first two axes of its sequences exchanged; Keras 2's time_major=True.
 
-    It comes from files of Keras 2, and goes into them: Keras 3 has nothing like it. A call takes sequences (T, B, ...), their
-    mask (T, B), and the states of `layer`, which have the batch first; outputs of all steps are
-    (T, B, ...) too.
+    It comes from files of Keras 2, and goes into them: Keras 3 has nothing like it. A call takes
+    sequences (T, B, ...), their mask (T, B), and the states of `layer`, which have the batch first;
+    outputs of all steps are (T, B, ...) too.
     """
 
     ARGUMENTS: ClassVar = {"layer": REQUIRED}
