@@ -53,7 +53,8 @@ jax.jit(lambda x, W: jnp.tanh(x @ W))(jnp.zeros((1, 3)), jnp.zeros((3, 32))).blo
 """
 # what a process does, by name
 IMPORTS = {"python": "pass", "import numpy": "import numpy", "import refrnn": "import refrnn"}
-LIBRARIES = ("numba", "torch", "tensorflow", "keras", "onnxruntime", "openvino", "jax")
+LIBRARIES = ("numba", "torch", "keras", "onnxruntime", "openvino", "jax")
+SLOW = 3  # rounds of what takes seconds
 OTHERS = {
     "refrnn, numpy engine": FIRST.format(cell="LSTM", engine="numpy", dtype="float32"),
     "keras model(x)": KERAS,
@@ -104,11 +105,11 @@ def measure(rounds: int) -> list[Row]:
         others = {name: p for name, p in OTHERS.items() if works(name, p, kept)}
         for k in range(rounds):
             for name, program in imports.items():
-                if k < 3 or name in IMPORTS:
+                if k < SLOW or name in IMPORTS:
                     keep("import", name, whole(program, kept)[0])
             for cell, dtype in KERNELS:
                 program = FIRST.format(cell=cell, engine="numba", dtype=dtype)
-                if k < 3:  # from nothing: seconds each
+                if k < (SLOW if (cell, dtype) == KERNELS[0] else 1):
                     with tempfile.TemporaryDirectory() as nothing:
                         total, call = whole(program, nothing)
                     keep("first call, nothing kept", f"{cell} {dtype}", call)
@@ -120,7 +121,7 @@ def measure(rounds: int) -> list[Row]:
                     keep("first call, loaded from disk", f"{cell} {dtype}", call)
                     keep("first output", "refrnn, loaded from disk", total)
             for name, program in others.items():
-                if k < 3:
+                if k < SLOW:
                     keep("first output", name, whole(program, kept)[0])
     return [{"section": s, "name": n, "seconds": seconds} for (s, n), seconds in found.items()]
 
@@ -159,7 +160,9 @@ def main() -> None:
     from report import table
 
     parser = argparse.ArgumentParser(description="What does a program pay before its first output?")
-    parser.add_argument("--rounds", type=int, default=10, help="10 by default; 3 of the slow ones")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="10 by default; at most 3 of what takes seconds"
+    )
     parser.add_argument("--json", type=Path, help="write what was measured there")
     options = parser.parse_args()
     rows = measure(options.rounds)

@@ -238,7 +238,7 @@ def errors(rows: Sequence[Row]) -> str:
 
 
 def skipped(rows: Sequence[Row]) -> list[str]:
-    """Who has no figure where, by reason."""
+    """Who has no figure where, by reason; in brackets the number of threads."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for name, known in row["found"].items():
@@ -248,7 +248,10 @@ def skipped(rows: Sequence[Row]) -> list[str]:
             elif "seconds" in known and "medians" not in known:
                 label = f"{shape_of(row)} ({row['threads']})"
                 reasons.setdefault((name, "timed once only, over 1.5 s"), []).append(label)
-    return [f"- {name}: {why}: {', '.join(where)}" for (name, why), where in reasons.items()]
+    return [
+        f"- {name}: {why}: {', '.join(where) if len(where) <= 12 else f'{len(where)} measurements'}"
+        for (name, why), where in reasons.items()
+    ]
 
 
 def slower(rows: Sequence[Row]) -> list[str]:

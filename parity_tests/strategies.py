@@ -354,7 +354,7 @@ def reshaping(draw: st.DrawFn, shape: Shape, open: bool) -> Layer:
 
 
 FLAGS = ("go_backwards", "zero_output_for_mask", "unroll")
-FIXING = ("RepeatVector", "Reshape", "keepdims=True")  # their steps are known
+FIXING = ("RepeatVector", "Reshape", "keepdims=True", "Dot(axes=1")  # their steps are known
 RETURNS = ("return_sequences", "return_state", "stateful")
 CELLS = ("SimpleRNN", "GRU", "LSTM")
 

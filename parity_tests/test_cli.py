@@ -18,6 +18,7 @@ import pytest
 import refrnn
 from refrnn.cells import CELLS, LSTMState
 from refrnn.cli import AGREES, DIFFERS, UNJUDGED, _progress, main
+from refrnn.engines import ENVIRONMENT
 
 LOADING = "loading TensorFlow ..."
 
@@ -472,6 +473,7 @@ def test_a_model_that_differs_is_told_so(
         return LSTMState(after.h, after.c * np.float32(1.001)), gates
 
     monkeypatch.setitem(CELLS, "lstm", right._replace(step=wrong))
+    monkeypatch.setenv(ENVIRONMENT, "numpy")  # the engine that takes the step from there
     path = tmp_path / "r.json"
     ran = verify(lstm, "--device", "cpu", "--json", path)
     assert ran.status == DIFFERS, ran
@@ -722,6 +724,7 @@ def test_without_a_model_a_wrong_layer_differs(
         return LSTMState(h=after.c, c=after.h), gates
 
     monkeypatch.setitem(CELLS, "lstm", right._replace(step=swapped))
+    monkeypatch.setenv(ENVIRONMENT, "numpy")  # the engine that takes the step from there
     ran = verify("--device", "cpu", "--chunks", "whole")
     assert ran.status == DIFFERS
     lines = ran.out.splitlines()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import MASK_VALUES, Program, programs
 
@@ -23,29 +23,27 @@ from refrnn.verify import compare
 from refrnn.verify.chunks import flat, model_in_chunks, random_sizes
 from refrnn.verify.compare import largest_difference, same_bits
 
-EXAMPLES = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 40
+EXAMPLES = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 60
 ROWS, STEPS = 3, 5
-RELATIVE = {"float32": 1e-6, "float64": 1e-12, "int32": 0}
+# 8 and 4500 spacings: sums in another order take a few; a wrong convention is off by 1e-1
+RELATIVE = {"float32": 1e-6, "float64": 1e-12}
 
 pytestmark = [
+    # Keras, where it saves: its variables do not take NumPy's newer argument copy
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    # Keras, of masks that end at a convolution, say: right, and what such a model is drawn for
     pytest.mark.filterwarnings("ignore:.*does not support masking:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*legacy:UserWarning"),
 ]
 
 
 def randomize(model: Any, seed: int) -> None:
     """Weights that hide nothing: no bias is zero, variances are positive, nothing is symmetric."""
     rng = np.random.default_rng(seed)
-    names = [weight.path for weight in model.weights]
-    arrays = [rng.normal(0, 0.5, weight.shape) for weight in model.weights]
-    positive = ("variance",)
-    model.set_weights(
-        [
-            0.5 + abs(array) if name.endswith(positive) else array
-            for name, array in zip(names, arrays, strict=True)
-        ]
-    )
+    arrays = []
+    for weight in model.weights:
+        array = rng.normal(0, 0.5, weight.shape)
+        arrays.append(0.5 + abs(array) if weight.path.endswith("variance") else array)
+    model.set_weights(arrays)
 
 
 def inputs_of(program: Program, seed: int) -> list[np.ndarray]:
@@ -88,11 +86,11 @@ def close(got: dict[str, Any], want: dict[str, Any], what: str, relative: dict[s
 
 
 def limits(model: Any, arrays: list[np.ndarray], narrow: str) -> dict[str, float]:
-    """RELATIVE of the dtype; or, where that is more, how far a change of rounding moves an output.
+    """RELATIVE of the dtype; or, where that is more, twice how far roundings move an output.
 
     Layers that divide by a small variance, or subtract what is nearly equal, make a rounding many
-    times larger; two right implementations are as far apart. Here each weight and input is changed
-    by a spacing of the dtype, four times. MASK_VALUES stay, as Masking needs them.
+    times larger. How many is seen by changing each weight and input by a spacing of the dtype,
+    four times; twice, because Keras and refrnn both round. MASK_VALUES stay, as Masking needs them.
     """
     rng = np.random.default_rng(0)
     eps = np.finfo(narrow).eps
@@ -113,11 +111,12 @@ def limits(model: Any, arrays: list[np.ndarray], narrow: str) -> dict[str, float
         for name, array in whole.items():
             if not np.isnan(array).any():
                 far = largest_difference({name: moved[name]}, {name: array}).error
-                found[name] = max(found[name], far)
+                found[name] = max(found[name], 2 * far)
     return found
 
 
 def check(tf: Any, program: Program, seed: int, folder: Path) -> None:
+    """Raise unless the model is Keras's in all ways that it can come to refrnn and go back."""
     source = program.make(tf.keras)
     arrays = inputs_of(program, seed)
     x = arrays if len(arrays) > 1 else arrays[0]
@@ -154,6 +153,5 @@ def check(tf: Any, program: Program, seed: int, folder: Path) -> None:
 @settings(max_examples=EXAMPLES)
 @given(program=programs(STEPS), seed=st.integers(0, 999))
 def test_a_random_model_gives_keras_numbers(tf: Any, program: Program, seed: int) -> None:
-    note(repr(program))
     with tempfile.TemporaryDirectory() as folder:
         check(tf, program, seed, Path(folder))

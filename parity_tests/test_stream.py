@@ -765,6 +765,7 @@ def test_health_counts_saturated_gates_and_finds_the_first_bad_number() -> None:
     assert stream.health().first_bad is None
     stream.leave(0)
     stream.push(x[1:, :2])
+    assert stream.health().layers["l"].steps == B * T + 4
     stream.push(x[1:, 2:])
     assert stream.health().first_bad == (1, T + 3, "l", "input")
     big = np.full((2, 1, F), 3e38, np.float32)

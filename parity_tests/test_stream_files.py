@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,7 +61,8 @@ def test_a_loaded_stream_goes_on_bit_for_bit(
     path = tmp_path / f"state{suffix}"
     for seen in (0, 5):
         stream = Stream(model, B)
-        stream.push(piece(x, slice(0, seen)))
+        if seen:
+            stream.push(piece(x, slice(0, seen)))
         stream.save(path)
         loaded = Stream.load(path, MODELS[name]())
         same(list(loaded.state.values()), list(stream.state.values()))
@@ -361,13 +363,17 @@ def test_an_answer_comes_before_the_next_line_is_sent(served: Any) -> None:
     path, model, x = served
     command = [sys.executable, "-m", "refrnn", "stream", str(path)]
     want = model(x[None])[0]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=buffered) as process:
+        hung = threading.Timer(30, process.kill)
+        hung.start()
         for row, y in zip(x[:5], want, strict=False):
             process.stdin.write(f"{','.join(map(str, row))}\n")
             process.stdin.flush()
             same(np.array(numbers(process.stdout.readline()), np.float32), y)
         process.stdin.close()
         assert process.wait(30) == 0
+        hung.cancel()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -498,6 +504,20 @@ def test_a_bad_first_line_of_a_session_leaves_no_row(served: Any, tmp_path: Path
     )
     assert (status, len(told)) == (0, 1)
     assert "line 1: has 3 numbers, expected 4" in errors
+    assert Stream.load(state, model).names == {"bob": 0}
+
+
+def test_a_first_line_that_the_model_refuses_leaves_no_row(tmp_path: Path) -> None:
+    """An id that the embedding does not have: found out after the session has joined."""
+    model = chain(layers.Embedding(4, 3), layers.GRU(2), shape=(None,), dtype="int32")
+    model.save(tmp_path / "m.keras")
+    state = tmp_path / "s.npz"
+    status, told, errors = serve(
+        tmp_path / "m.keras", ["ann 9", "bob 3"], "--key", "0", "--state", str(state),
+        "--on-error", "skip",
+    )  # fmt: skip
+    assert (status, len(told)) == (0, 1)
+    assert "line 1: Embedding" in errors
     assert Stream.load(state, model).names == {"bob": 0}
 
 

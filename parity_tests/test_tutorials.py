@@ -319,7 +319,7 @@ def test_a_layer_is_an_rnn_of_its_cell_in_keras_too(tf: Any) -> None:
 
 
 def test_a_stream_of_single_steps_is_kept_in_a_file_between_them(tf: Any, tmp_path: Any) -> None:
-    """Samples of 7 steps: trained whole, predicted one step at a time by a new process for each.
+    """Samples of 7 steps: trained whole, predicted one step at a time, each by a new stream.
 
     The file holds an array `states_<layer>_<i>` for each state, which Keras's layers take as well.
     """

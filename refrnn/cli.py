@@ -1,4 +1,4 @@
-"""The command line: `refrnn verify | inspect | stream`. Thin: words, over the library."""
+"""The command line: `refrnn verify | inspect | stream | bench`. Thin: words, over the library."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from refrnn import files
+from refrnn import bench, files
 from refrnn.jobs import Bench, CannotJudge, Job
 from refrnn.oracles import Unavailable
 from refrnn.oracles.tensorflow import TensorFlow
@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_arguments(stream)
     stream.set_defaults(command=command.run)
+    timing = commands.add_parser(
+        "bench", help=bench.HELP, description=bench.DESCRIPTION, epilog=bench.EPILOG
+    )
+    bench.add_arguments(timing)
+    timing.set_defaults(command=bench.run)
     return parser
 
 

@@ -102,6 +102,11 @@ class RecurrentCell(Layer):
             self._runners[engine] = prepared(self.who, engine, self.math, self.arrays)
         return self._runners[engine]
 
+    @property
+    def prepared(self) -> object:
+        """What stands for the weights as they are: another object after every change of them."""
+        return self._runners
+
     def weights_changed(self) -> None:
         self._runners = {}
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, ClassVar
 
-from refrnn import checks, reference
+from refrnn import checks, kernels, reference
 from refrnn.cells import AnyState
 from refrnn.engines import chosen
 from refrnn.gates import Array
@@ -72,6 +72,11 @@ class Recurrent(RNN):
                 " on the CPU"
             )
         return super()._convert(argument, value)
+
+    def stepper(self, state: AnyState) -> kernels.Stepper | None:
+        """What takes sequences on from `state` one step at a time; None on the NumPy engine."""
+        packed = getattr(self.cell.runner(self._engine), "__self__", None)
+        return packed.stepper(state) if isinstance(packed, kernels.Packed) else None
 
     def get_config(self) -> dict[str, Any]:
         """As Keras writes it; of a copy that refrnn makes for itself with the engine too."""

@@ -24,7 +24,7 @@ class Whole(Exception):
 def check(graph: Graph) -> None:
     """Raise `Whole` where sequences cannot be cut into chunks."""
     ids = {ref.layer for node in graph.nodes for ref in _ids(node)}
-    _kinds(
+    kinds_of(
         graph,
         [
             STEPS if item.shape is None or len(item.shape) > 2 or item.name in ids else GIVEN
@@ -61,7 +61,7 @@ def _named(layer: Layer, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[st
     return dict(zip(names_of(type(layer).call), args, strict=False)) | kwargs
 
 
-def _kinds(graph: Graph, given: list[str]) -> list[str]:
+def kinds_of(graph: Graph, given: list[str]) -> list[str]:
     """The kinds of the outputs for inputs of the kinds `given`."""
     found = {(item.name, 0): [kind] for item, kind in zip(graph.inputs, given, strict=True)}
 
@@ -83,7 +83,7 @@ def _of_call(node: Node, kind: Callable[[Ref], str]) -> list[str]:
         raise Whole(f"{layer.who} is called with training=True, and chunks are run in inference")
     if is_model(layer):
         try:
-            return _kinds(layer.graph, [kind(ref) for ref in _inputs(node)])
+            return kinds_of(layer.graph, [kind(ref) for ref in _inputs(node)])
         except Whole as why:
             raise Whole(f"in {layer.who}, {why}") from None
     if layer.mixes_time:

@@ -121,7 +121,7 @@ class Advance:
         given = any(place.given for place in self.places)
         result = _grouped(batch, batch.fresh, self._plain) if given else self._plain(batch)
         steps = span.stop - span.start
-        return result._replace(at=batch.at + steps, fresh=batch.fresh & False)
+        return result._replace(at=batch.at + steps, fresh=batch.fresh & (steps == 0))
 
     def _plain(self, batch: Batch) -> Result:
         """A piece for rows that are all fresh, or all not, where states are given."""

@@ -94,7 +94,7 @@ def streamable(model: Model, by_chunks: bool, watch: Watch | None) -> tuple[Grap
     graph = _adapted(model.graph, by_chunks, watch)
     timed = timed_inputs(model)
     try:
-        kinds = chunks._kinds(graph, [chunks.STEPS if t else chunks.GIVEN for t in timed])
+        kinds = chunks.kinds_of(graph, [chunks.STEPS if t else chunks.GIVEN for t in timed])
     except chunks.Whole as why:
         raise ValueError(
             f"{model.who} cannot be streamed: {why}; expected layers that need no later step:"

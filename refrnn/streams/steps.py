@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refrnn import activations, kernels
+from refrnn import activations
 from refrnn.cells import dot
 from refrnn.gates import Array
 from refrnn.layers import Dense, Dropout, Layer, Recurrent, SpatialDropout1D, TimeDistributed
@@ -24,9 +24,8 @@ Step = Callable[[Array], Array]
 def _recurrent_step(layer: Recurrent, state: list[Array]) -> tuple[Step, list[Array]]:
     """One step of a recurrent layer, and the arrays (rows, H) that it keeps its state in."""
     cell, weights = layer.cell.math, layer.cell.arrays
-    packed = getattr(layer.cell.runner(layer._engine), "__self__", None)
-    if isinstance(packed, kernels.Packed):
-        stepper = packed.stepper(cell.State(*state))
+    stepper = layer.stepper(cell.State(*state))
+    if stepper is not None:
         return stepper.step, list(stepper.state)
 
     def step(x: Array) -> Array:
@@ -73,11 +72,11 @@ def bind(layers: list[Layer], places: list[Place], rows: int) -> Bound:
         return x
 
     cells = [layer.cell for layer in layers if isinstance(layer, Recurrent)]
-    prepared = [(cell, cell._runners) for cell in cells]
+    prepared = [(cell, cell.prepared) for cell in cells]
 
     def stale() -> bool:
         for cell, known in prepared:  # any() would take longer than a step
-            if cell._runners is not known:  # `weights_changed` makes another one
+            if cell.prepared is not known:
                 return True
         return False
 
