@@ -523,6 +523,10 @@ def huge_units(config: dict[str, Any]) -> None:
     layer_of(config, "lstm")["config"]["units"] = 10**12
 
 
+def odd_class(config: dict[str, Any]) -> None:
+    config["class_name"] = ["Sequential"]
+
+
 def mixed_precision(config: dict[str, Any]) -> None:
     layer_of(config, "lstm")["config"]["dtype"]["config"]["name"] = "mixed_int8"
 
@@ -575,6 +579,7 @@ def too_many_layers(config: dict[str, Any]) -> None:
         (subclass_model, "model is a 'MyModel'"),
         (names_twice, "two layers are called 'lstm'"),
         (huge_units, r"kernel has shape \(3, 16\), expected \(3, 4000000000000\)"),
+        (odd_class, "the model is a \['Sequential'\], expected"),
         (mixed_precision, "dtype is 'mixed_int8'"),
         (odd_dtype, "dtype is '.9999"),
         (unknown_argument, "unknown argument projection=3"),

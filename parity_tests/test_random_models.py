@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import MASK_VALUES, Program, programs
+from programs import MASK_VALUES, Program
+from strategies import programs
 
 import refrnn
 from refrnn import load_model

@@ -116,8 +116,8 @@ def verify_command(options: argparse.Namespace) -> int:
     versions, device = here()
     device = " and ".join([device] * cpu + [str(tf.gpu_name())] * gpu)
     report = Report(versions | tf.versions(), device, warnings=tf.warnings())
-    bench = Bench(tf, cpu, gpu, cuttings)
-    jobs = [bench.file(options.model, options.input)] if options.model else bench.family()
+    workbench = Bench(tf, cpu, gpu, cuttings)
+    jobs = [workbench.file(options.model, options.input)] if options.model else workbench.family()
     with contextlib.closing(_progress(jobs, sys.stderr)) as running:
         for job in running:
             report.rows += job()

@@ -27,7 +27,7 @@ Named = tuple[str, Layer]  # the class name in the file, and the layer
 def model(config: dict[str, Any]) -> tuple[Model, list[Named]]:
     """The model without weights, and its layers in the order of the file."""
     kind, body = config.get("class_name"), config.get("config")
-    if kind not in MODELS:
+    if not isinstance(kind, str) or kind not in MODELS:
         raise FileError(
             f"the model is a {shown(kind)}, expected 'Sequential' or 'Functional', because what"
             " another class computes is code, which no file holds"
