@@ -579,7 +579,7 @@ def too_many_layers(config: dict[str, Any]) -> None:
         (subclass_model, "model is a 'MyModel'"),
         (names_twice, "two layers are called 'lstm'"),
         (huge_units, r"kernel has shape \(3, 16\), expected \(3, 4000000000000\)"),
-        (odd_class, "the model is a \['Sequential'\], expected"),
+        (odd_class, r"the model is a \['Sequential'\], expected"),
         (mixed_precision, "dtype is 'mixed_int8'"),
         (odd_dtype, "dtype is '.9999"),
         (unknown_argument, "unknown argument projection=3"),
