@@ -170,10 +170,16 @@ def some(rng: Random, **options: Any) -> dict[str, Any]:
 
 
 class World(NamedTuple):
-    """What all layers of a model share: the dtype, the batch where it is fixed, open steps."""
+    """What all layers of a model share.
+
+    rows   the batch, where it is fixed
+    steps  of its sequences
+    open   whether that number is left open
+    """
 
     dtype: str
     rows: int | None
+    steps: int
     open: bool
 
 
@@ -394,7 +400,9 @@ def distributed(rng: Random, value: Value, world: World) -> Layer:
         lambda: anywhere(rng, inner, open=False, masked=value.masked),
         lambda: reshaping(rng, inner, open=False),
     ]
-    if len(inner) == 2:
+    if len(inner) == 2 and value.masked and not value.deep:
+        makers.pop()  # the mask (B, T) would be taken for that of the sequences in the grid
+    elif len(inner) == 2:
         makers += [
             lambda: recurrent(rng, inner, world, single=True),
             lambda: bidirectional(rng, inner, world, single=True),
@@ -469,22 +477,30 @@ class Sketch:
         """A value of that shape, a new input perhaps; with a mask only where that is right."""
         wanted = [Value(shape, "floats", fixed, known) for known in (False, masked)]
         found = [k for k, v in enumerate(self.values) if v in wanted]
-        if found and coin(self.rng):
+        if found and (coin(self.rng) or not self.open_for(shape, fixed)):
             return self.rng.choice(found)
         return self.enter(shape, fixed=fixed)
 
+    def open_for(self, shape: Shape, fixed: bool) -> bool:
+        """Whether an input may stand beside a value; refrnn takes open ones to have equal steps."""
+        return not self.world.open or fixed or len(shape) == 1 or shape[0] == self.world.steps
+
     # --- lines ---
 
-    def begin(self, steps: int) -> None:
+    def begin(self) -> None:
         """The first input, and the embedding of ids."""
         kind = self.rng.choice(("sequence", "sequence", "ids", "ids", "grid"))
         if kind == "ids":
             width = few(self.rng)
             options = {"input_dim": 7, "output_dim": width, "mask_zero": coin(self.rng)}
-            self.add(Made("Embedding", options), [(steps, width)], self.enter((steps,), "ids"))
+            self.add(
+                Made("Embedding", options),
+                [(self.world.steps, width)],
+                self.enter((self.world.steps,), "ids"),
+            )
         else:
             grid = (3,) if kind == "grid" else ()
-            self.enter((steps, *grid, few(self.rng)))
+            self.enter((self.world.steps, *grid, few(self.rng)))
 
     def new(self, single: bool = False) -> None:
         """A layer of one input, with a mask of its own now and then."""
@@ -493,7 +509,7 @@ class Sketch:
         value = self.values[k]
         made, shapes = layer(self.rng, value, self.world, single)
         masked = made.kind in (*CELLS, "RNN", "Bidirectional") and not single
-        given = masked and coin(self.rng)
+        given = masked and coin(self.rng) and self.open_for(value.shape, value.fixed)
         mask = self.enter(value.shape[:1], "mask", value.fixed) if given else None
         self.add(made, shapes, k, mask=mask)
 
@@ -544,7 +560,7 @@ class Sketch:
         if kind == "Dot" and len(shape) > 2:
             kind = "Add"
         if kind == "Dot":
-            axis = self.rng.randint(1, len(shape))
+            axis = 1 if self.world.open else self.rng.randint(1, len(shape))
             made = {"axes": axis, "normalize": coin(self.rng)}
             rest = [n for i, n in enumerate(shape, 1) if i != axis]
             after = (*rest, *rest) or (1,)
@@ -608,8 +624,8 @@ def random_program(seed: int, count: int, steps: int) -> Program:
     """
     rng = Random(seed)
     rows = rng.choice((None, 3))
-    world = World(rng.choice(DTYPES), rows, coin(rng))
+    world = World(rng.choice(DTYPES), rows, steps, coin(rng))
     form = rng.choice(("list", "list", "dict", "chain", *(["bare chain"] if not rows else [])))
     sketch = Sketch(rng, world, inside=False)
-    sketch.begin(steps)
+    sketch.begin()
     return sketch.finish(form, count)
