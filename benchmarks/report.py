@@ -310,6 +310,6 @@ def machine_text() -> list[str]:
     from peers import PACKAGES
     from race import versions
 
-    from refrnn.verify.report import here
+    from refrnn.verify.table import here
 
     return [here()[1], ", ".join(f"{n} {v}" for n, v in versions(PACKAGES).items())]

@@ -22,8 +22,8 @@ from refrnn.verify import (
     FAMILY,
     TOLERANCES,
     Mismatch,
-    Report,
     Row,
+    Table,
     compare,
     judge_case,
     judge_model,
@@ -645,8 +645,8 @@ VERSIONS = {"refrnn": "9.8.7", "NumPy": "1.2.3", "tensorflow": "4.5.6"}
 GOOD = Row("LSTM B3", "float64", "TF eager", 1e-16, 2e-16, True, 1e-12)
 
 
-def report(*rows: Row) -> Report:
-    return Report(VERSIONS, "a processor", list(rows), seconds=12.3)
+def report(*rows: Row) -> Table:
+    return Table(VERSIONS, "a processor", list(rows), seconds=12.3)
 
 
 def changed(row: Row, **values: Any) -> Row:

@@ -15,7 +15,7 @@ import numpy as np
 from refrnn import kernels, reference
 from refrnn.cells import CELLS, AnyState, Cell, Weights
 from refrnn.gates import Array
-from refrnn.verify.report import here
+from refrnn.verify.table import here
 
 TIMED, DIFFERS = 0, 1
 HELP = "time the engines on a layer of your own shape"

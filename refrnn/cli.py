@@ -15,7 +15,7 @@ from refrnn.jobs import Bench, CannotJudge, Job
 from refrnn.oracles import Unavailable
 from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.streams import command
-from refrnn.verify.report import Report, here
+from refrnn.verify.table import Table, here
 
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 
@@ -115,7 +115,7 @@ def verify_command(options: argparse.Namespace) -> int:
 
     versions, device = here()
     device = " and ".join([device] * cpu + [str(tf.gpu_name())] * gpu)
-    report = Report(versions | tf.versions(), device, warnings=tf.warnings())
+    report = Table(versions | tf.versions(), device, warnings=tf.warnings())
     workbench = Bench(tf, cpu, gpu, cuttings)
     jobs = [workbench.file(options.model, options.input)] if options.model else workbench.family()
     with contextlib.closing(_progress(jobs, sys.stderr)) as running:

@@ -1,158 +1,344 @@
-"""What was found, for a person (a table and a line to quote) and for a program (JSON)."""
+"""What a check found: the verdict, how near the limit, and the first difference."""
 
-import json
-import os
-import platform
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from importlib import metadata
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from refrnn.cells import CELLS
-from refrnn.engines import chosen
-from refrnn.verify.agreement import Row
-from refrnn.version import __version__
+from refrnn.engines import run as run_reference
+from refrnn.gates import Array
+from refrnn.reference import QUIET
+from refrnn.verify.envelope import Judged, Seen, Task, judge
+from refrnn.verify.freerun import free_run
+from refrnn.verify.precisions import PRECISIONS, Precision
+from refrnn.verify.subject import Part
+from refrnn.verify.tracked import TIERS
+
+RETURNED = ("h", "c")  # arrays without a time axis
 
 
-@dataclass
-class Report:
-    """The rows of a run, and where it ran.
+@dataclass(frozen=True)
+class First:
+    """The first number that no correct implementation can have put out (or hardly any).
 
-    versions  name -> version of every library that took part
-    device    what the oracles ran on, in words
+    run       which run, in words
+    array     "y", a gate, "cs", "hs", or a returned "h" or "c"; of a Bidirectional with its way
+    row, step, unit
+              where; step is None in a returned state, and counts as in the candidate's own array
+    got, expected, bound, margin
+              the number, the reference's for the candidate's own step before, the largest error
+              allowed (S), and |got - expected| / bound; the bound is 0 where a masked step must
+              repeat a number exactly
+    new_call  whether the step is the first of a chunk
     """
 
-    versions: dict[str, str]
-    device: str
-    rows: list[Row] = field(default_factory=list)
-    seconds: float = 0.0
-    warnings: list[str] = field(default_factory=list)
+    run: str
+    array: str
+    row: int
+    step: int | None
+    unit: int
+    got: float
+    expected: float
+    bound: float
+    margin: float
+    new_call: bool = False
+
+    def __str__(self) -> str:
+        where = [f"row {self.row}"]
+        if self.step is not None:
+            where.append(f"step {self.step}")
+        where.append(f"unit {self.unit}")
+        allowed = f"{self.bound:.1e} allowed" if self.bound else "an exact copy expected"
+        border = ", the first of a chunk" if self.new_call else ""
+        return (
+            f"{self.array}[{', '.join(where)}] is {self.got:.9g}, expected {self.expected:.9g}:"
+            f" off by {abs(self.got - self.expected):.1e}, {allowed} ({self.run}{border})"
+        )
+
+
+class Found(NamedTuple):
+    """One array of one part of a run."""
+
+    part: Part
+    name: str
+    judged: Judged
 
     @property
-    def agrees(self) -> bool:
-        return bool(self.rows) and all(row.agrees for row in self.rows)
+    def label(self) -> str:
+        return f"{self.part.way}.{self.name}" if self.part.way else self.name
 
-    def table(self) -> str:
-        """One line a case, the worst of all that agree; a line for each that differs."""
-        head = ("case", "dtype", "against", "whole", "chunked", "largest error", "verdict")
-        lines = [head]
-        for group in _grouped(self.rows):
-            worst = max(group, key=lambda row: row.error)
-            chunked = "-" if worst.chunked is None else f"{worst.chunked:.1e}"
-            if worst.same_bits:
-                chunked = "same bits"  # as whole, and so as far from the other
-            against = _join([row.against for row in group])
-            error = f"{worst.error:.1e} of {worst.allowed:.0e}"
-            cells = (worst.case, worst.dtype, against, f"{worst.whole:.1e}", chunked)
-            lines.append((*cells, error, worst.verdict))
-        widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-        text = [
-            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-            for line in lines
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the candidate, and how it was judged.
+
+    title      in words: "whole", "in chunks of 1", ...
+    tasks      one for each of the parts, in the order of its processing
+    seen       what the candidate showed of each
+    hidden     True where only the end was seen, and the envelope is that of a free run
+    """
+
+    title: str
+    parts: Sequence[Part]
+    tasks: Sequence[Task]
+    seen: Sequence[Seen]
+    precision: Precision
+    hidden: bool = False
+
+    @cached_property
+    def found(self) -> list[Found]:
+        """The arrays, each part's in the order in which a step computes them."""
+        judged = _free if self.hidden else judge
+        return [
+            Found(part, name, array)
+            for part, task, seen in zip(self.parts, self.tasks, self.seen, strict=True)
+            for name, array in judged(task, seen, self.precision).items()
         ]
-        rule = "  ".join("-" * w for w in widths)
-        notes = dict.fromkeys(
-            f"{row.case}{'' if row.agrees else f' against {row.against}'}: {row.note}"
-            for row in self.rows
-            if row.note
-        )
-        return "\n".join([text[0], rule, *text[1:], *([""] if notes else []), *notes])
 
-    def quote(self) -> str:
-        """One sentence with versions, counts and the largest errors."""
-        bad = sum(not row.agrees for row in self.rows)
-        cases = _count(len({(row.case, row.dtype) for row in self.rows}), "case")
-        worst: dict[str, float] = {}
-        for row in self.rows:
-            worst[row.dtype] = max(worst.get(row.dtype, 0.0), row.error)
-        errors = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in sorted(worst.items()))
-        verdict = "agrees with" if self.agrees else f"DIFFERS in {bad} of {len(self.rows)} from"
-        chunked = [row for row in self.rows if row.chunked is not None]
-        bits = sum(row.same_bits is True for row in chunked)
-        others = ", ".join(f"{n} {v}" for n, v in self.versions.items() if n != "refrnn")
-        return (
-            f"refrnn {self.versions['refrnn']} {verdict} TensorFlow on {self.device}: {cases},"
-            f" {_count(len(self.rows), 'comparison')}, {len(chunked)} of them in chunks too"
-            f" ({bits} with the same bits as whole); largest error {errors}, relative to the"
-            f" largest magnitude; {others}; {self.seconds:.0f} s"
-        )
+    def under(self, precision: Precision) -> "Run":
+        """The same run, judged by another arithmetic."""
+        return Run(self.title, self.parts, self.tasks, self.seen, precision, self.hidden)
 
-    def to_dict(self) -> dict[str, Any]:
+    @cached_property
+    def margins(self) -> dict[str, float]:
+        """The worst |error| / bound of each tier."""
         return {
-            "verdict": "agrees" if self.agrees else "differs",
-            "versions": self.versions,
-            "device": self.device,
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "seconds": round(self.seconds, 1),
-            "warnings": self.warnings,
-            "quote": self.quote(),
-            "rows": [_finite(row.to_dict()) for row in self.rows],
+            tier: max(
+                (float(f.judged.margin(tier).max(initial=0)) for f in self.found), default=0.0
+            )
+            for tier in TIERS
         }
 
-    def save(self, path: Path) -> None:
-        """Write the report as JSON: all of it, or nothing. A device or pipe is written to."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-        path = Path(path).resolve()  # what a link points at, not the link
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            path.write_text(text, encoding="utf-8")
-            return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    @property
+    def broken(self) -> bool:
+        return max(self.margins.values()) > 1
+
+    @cached_property
+    def decidable(self) -> bool:
+        return not self.hidden or all(
+            bool(np.isfinite(f.judged.bounds["S"]).all()) for f in self.found
+        )
+
+    @cached_property
+    def first(self) -> First | None:
+        """The first broken number in the order of computation: step, array, row, unit."""
+        found: list[tuple[tuple[int, ...], First]] = []
+        for order, array in enumerate(self.found):
+            margin = np.maximum.reduce([array.judged.margin(tier) for tier in TIERS])
+            if not (margin > 1).any():
+                continue
+            timed = margin.ndim == 3
+            rows = np.moveaxis(margin > 1, 1, 0) if timed else (margin > 1)[None]
+            time, row, unit = (int(k) for k in np.argwhere(rows)[0])
+            at = (row, time, unit) if timed else (row, unit)
+            key = (time if timed else 2**31, order, row, unit)
+            found.append((key, self._told(array, at, margin)))
+        return min(found, key=lambda pair: pair[0], default=(None, None))[1]
+
+    def _told(self, array: Found, at: tuple[int, ...], margin: Array) -> First:
+        judged, part = array.judged, array.part
+        task = self.tasks[list(self.parts).index(part)]
+        timed = len(at) == 3
+        step = at[1] if timed else None
+        if step is not None and part.turned:
+            step = judged.error.shape[1] - 1 - step
+        return First(
+            self.title,
+            array.label,
+            at[0],
+            step,
+            at[-1],
+            float(judged.expected[at] + judged.error[at]),
+            float(judged.expected[at]),
+            float(judged.bounds["S"][at]),
+            float(margin[at]),
+            bool(timed and task.calls is not None and task.calls[at[1]] and at[1] > 0),
+        )
 
 
-def here() -> tuple[dict[str, str], str]:
-    """Versions of what refrnn runs on, Numba only if it runs by default; the processor in words."""
-    versions = {
-        "refrnn": __version__,
-        "NumPy": np.__version__,
-        "Python": platform.python_version(),
-    }
-    if chosen("verify", "auto", CELLS["lstm"], np.dtype("float32")) == "numba":
-        versions["Numba"] = metadata.version("numba")
-    return versions, f"{_processor()} ({os.cpu_count()} cores, {platform.system()})"
+def _free(task: Task, seen: Seen, precision: Precision) -> dict[str, Judged]:
+    """The end of a run whose steps were not seen; no limit where rounding decides the outcome."""
+    free = free_run(task, precision)
+    settled = (
+        free.decidable[:, -1:] if free.decidable.shape[1] else np.ones((len(task.xs), 1), bool)
+    )
+    found = {}
+    ends = {"y": free.y[:, -1], **free.state._asdict()}
+    bounds = {"y": free.bound[:, -1], **free.bounds._asdict()}
+    for name, got in (("y", seen.y), ("h", seen.h), ("c", seen.c)):
+        if got is None:
+            continue
+        want, bound = ends[name], np.where(settled, bounds[name], np.inf)
+        error = np.where(settled, np.asarray(got, np.float64) - want, 0.0)
+        none = np.full_like(bound, np.inf)
+        found[name] = Judged(error, want, {"W": none, "P": none, "S": bound}, bound)
+    return found
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+@dataclass(frozen=True)
+class Report:
+    """The outcome of `check`.
+
+    who        what was judged
+    precision  the arithmetic that was claimed
+    fits       names of PRECISIONS that the runs do fit, finest first
+    runs       each run with its margins
+    notes      what else was seen: runs that were not possible, bits that differ
+    blind      wrong implementations that these runs could not have told from a right one
+    """
+
+    who: str
+    precision: str
+    fits: list[str]
+    runs: list[Run]
+    notes: list[str]
+    blind: list[str]
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """The worst |error| / bound of all runs: W, worst case; P and S, probable."""
+        return {t: max((run.margins[t] for run in self.runs), default=0.0) for t in TIERS}
+
+    @property
+    def margin(self) -> float:
+        """The worst |error| / bound of tier S."""
+        return self.margins["S"]
+
+    @property
+    def verdict(self) -> str:
+        """ "agrees"; "differs": W is broken, which is a proof; "probably differs": only S or P is;
+        "undecidable": rounding decides the outcome of a run of which only the end was seen."""
+        margins = self.margins
+        if margins["W"] > 1:
+            return "differs"
+        if max(margins.values()) > 1:
+            return "probably differs"
+        return "agrees" if all(run.decidable for run in self.runs) else "undecidable"
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "agrees"
+
+    @property
+    def first(self) -> First | None:
+        """The first difference of the first run that has one."""
+        return next((run.first for run in self.runs if run.first is not None), None)
+
+    @cached_property
+    def spread(self) -> tuple[int, int]:
+        """Of the steps of the first broken run after its first difference: how many are wrong in
+        themselves, and how many are right but carry an earlier error on."""
+        for run in self.runs:
+            if run.first is not None and not run.hidden:
+                return _made_and_carried(run)
+        return 0, 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For machines: plain numbers, strings and lists; infinities and NaN as None."""
+        made, carried = self.spread
+        return _plain(
+            {
+                "who": self.who,
+                "verdict": self.verdict,
+                "passed": self.passed,
+                "precision": self.precision,
+                "fits": self.fits,
+                "margins": self.margins,
+                "first": None if self.first is None else vars(self.first),
+                "made": made,
+                "carried": carried,
+                "runs": [{"title": run.title, **run.margins} for run in self.runs],
+                "notes": self.notes,
+                "blind": self.blind,
+            }
+        )
+
+    def __str__(self) -> str:
+        m = self.margins
+        worst = "" if all(run.hidden for run in self.runs) else f" ({m['W']:.3g} of the worst case)"
+        lines = [
+            f"{self.who}: {self.verdict}, as {self.precision}: largest error {m['S']:.3g} of what a"
+            f" correct implementation may show{worst},"
+            f" {len(self.runs)} run{'s' if len(self.runs) != 1 else ''}"
+        ]
+        if self.first is not None:
+            lines.append(f"first difference: {self.first}")
+            made, carried = self.spread
+            if made:
+                lines.append(
+                    f"made in that step, from the candidate's own step before; {made} (row, step)"
+                    f" pairs are wrong in themselves, {carried} are right but carry an error on"
+                )
+        if self.fits and self.precision not in self.fits:
+            lines.append(f"fits {self.fits[0]}, not {self.precision}")
+        elif self.fits and self.fits[0] != self.precision:
+            lines.append(f"fits {self.fits[0]} already, finer than {self.precision}")
+        elif self.first is not None and self.first.bound:
+            lines.append(f"fits none of {', '.join(PRECISIONS)}")
+        lines += self.notes
+        if self.passed and self.blind:
+            lines.append("these runs could not have seen: " + "; ".join(self.blind))
+        return "\n".join(lines)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+def _made_and_carried(run: Run) -> tuple[int, int]:
+    """(row, step) pairs wrong in themselves, and right ones whose outputs are off all the same."""
+    made = carried = 0
+    for part, task, seen in zip(run.parts, run.tasks, run.seen, strict=True):
+        mine = [f.judged for f in run.found if f.part == part and f.judged.error.ndim == 3]
+        wrong = np.any([(j.margin("S") > 1).any(-1) for j in mine], axis=0)  # (B, T)
+        y = next(f.judged for f in run.found if f.part == part and f.name == "y")
+        free = _reference_run(task)
+        with QUIET():
+            off = (np.abs(np.asarray(seen.y, np.float64) - free) > 10 * y.bounds["S"]).any(-1)
+        started = np.logical_or.accumulate(wrong, axis=1)
+        made += int(wrong.sum())
+        carried += int((off & ~wrong & started).sum())
+    return made, carried
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: a run that could not be compared has an error of null."""
-    return {
-        k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
-    }
+def _reference_run(task: Task) -> Array:
+    weights = type(task.weights)(*(np.asarray(w, np.float64) for w in task.weights))
+    state = type(task.state)(*(np.asarray(s, np.float64) for s in task.state))
+    y, _ = run_reference(
+        task.cell,
+        weights,
+        np.asarray(task.xs, np.float64),
+        state,
+        mask=task.mask,
+        reset=task.reset,
+        zero_output_for_mask=task.emits_zeros,
+        last_output=task.last_output,
+    )
+    return y
 
 
-def _grouped(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows of one case that agree, together; each that differs alone. In order."""
-    groups: dict[Any, list[Row]] = {}
-    for k, row in enumerate(rows):
-        key = (row.case, row.dtype, "" if row.agrees else k)
-        groups.setdefault(key, []).append(row)
-    return list(groups.values())
+def fitting(runs: Sequence[Run], claimed: Precision) -> list[str]:
+    """The precisions that all the runs fit, finest first.
+
+    Those coarser than the claimed one are tried only where that one does not fit.
+    """
+    broken = any(run.broken for run in runs)
+    names: list[str] = []
+    for precision in PRECISIONS.values():
+        if precision == claimed:
+            if not broken:
+                return [*names, precision.name]
+            continue
+        if precision.u < claimed.u and not broken:
+            continue  # float64 of float32 numbers would be a miracle
+        if not any(run.under(precision).broken for run in runs):
+            names.append(precision.name)
+    return names
 
 
-def _join(names: list[str]) -> str:
-    """TF eager, TF function, TF XLA -> TF eager, function, XLA."""
-    first, *others = names
-    prefix = first.partition(" ")[0] + " "
-    return ", ".join([first, *(name.removeprefix(prefix) for name in others)])
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

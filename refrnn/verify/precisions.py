@@ -1,0 +1,100 @@
+"""The arithmetic that an implementation claims: what is rounded, how finely, and how often.
+
+A precision is not a tolerance. Where operands are rounded before a product (TF32, bfloat16), the
+reference rounds them too, and the bound stays as tight as that of float32: only so does a residual
+tell one precision from another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from refrnn.gates import Array
+
+U16 = 2.0**-11  # half a spacing at 1: unit roundoffs
+UBF16 = 2.0**-8 / 2
+U32 = 2.0**-24
+U64 = 2.0**-53
+
+
+def exactly(a: Array) -> Array:
+    return a
+
+
+def _kept_bits(a: Array, bits: int, nearest: bool) -> Array:
+    """float32 values with only `bits` bits behind the point of their significand."""
+    cut = 23 - bits
+    raw = np.ascontiguousarray(a, np.float32).view(np.uint32).astype(np.uint64)
+    if nearest:  # half to even: half a unit less one, and one where the last kept bit is odd
+        raw = raw + ((1 << (cut - 1)) - 1) + ((raw >> np.uint64(cut)) & np.uint64(1))
+    raw &= ~np.uint64((1 << cut) - 1)
+    rounded = raw.astype(np.uint32).view(np.float32).astype(np.float64)
+    return np.where(np.isfinite(a), rounded, a)
+
+
+def tf32(a: Array) -> Array:
+    """Rounded to 10 bits behind the point, to nearest even, as cuBLAS does on the way in."""
+    return _kept_bits(a, 10, nearest=True)
+
+
+def tf32_cut(a: Array) -> Array:
+    """Cut to 10 bits behind the point, as a tensor core does with a raw float32."""
+    return _kept_bits(a, 10, nearest=False)
+
+
+def bfloat16(a: Array) -> Array:
+    """Rounded to 7 bits behind the point, to nearest even."""
+    return _kept_bits(a, 7, nearest=True)
+
+
+def float16(a: Array) -> Array:
+    """Rounded to float16; beyond its largest number, infinity."""
+    with np.errstate(over="ignore"):
+        return a.astype(np.float16).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One row of the table.
+
+    name       what users write
+    u          unit roundoff of the sums of products
+    pointwise  unit roundoff of the sums' results, gates and states
+    operands   how each factor of a product is rounded first
+    operand_u  the unit roundoff of that, 0 for none
+    tiny       an absolute floor: what is flushed to zero or lost among the smallest numbers
+    tanh       largest error of tanh and of other activations, in spacings of the result
+    sigmoid    largest error of sigmoid, in units of `pointwise`, absolute
+    emitted    an output may differ by this many units of `pointwise` from the state that was
+               carried on: XLA computes the two apart
+
+    The constants for tanh (7 spacings) and sigmoid (4 units) are the largest errors measured among
+    NumPy, PyTorch, XLA, ONNX Runtime and TensorFlow (5.7 and 3.0), and a fifth more. For float64
+    they count the reference's own rounding as well, which is no finer.
+    """
+
+    name: str
+    u: float
+    pointwise: float
+    operands: Callable[[Array], Array] = exactly
+    operand_u: float = 0.0
+    tiny: float = 2.0**-120
+    tanh: float = 7.0
+    sigmoid: float = 4.0
+    emitted: float = 1.0
+
+
+PRECISIONS: dict[str, Precision] = {
+    p.name: p
+    for p in (
+        Precision("float64", U64, 2 * U64, tiny=2.0**-1000, tanh=6.0, sigmoid=4.0),
+        Precision("float32", U32, U32),
+        Precision("tf32", U32, U32, tf32, U16),
+        Precision("tf32 cut", U32, U32, tf32_cut, 2 * U16),
+        Precision("bfloat16 products", U32, U32, bfloat16, UBF16),
+        Precision("float16 products", U32, U32, float16, U16, tiny=2.0**-24),
+        Precision("bfloat16", U32, UBF16, bfloat16, UBF16, tanh=2.0, sigmoid=2.0),
+        Precision("float16", U32, U16, float16, U16, tiny=2.0**-24, tanh=2.0, sigmoid=2.0),
+    )
+}
