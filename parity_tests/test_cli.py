@@ -40,12 +40,13 @@ class Ran:
         return lines[0]
 
     def row(self) -> list[str]:
-        """The columns of the only line of the table."""
+        """The columns of the only model of the table; its layers have lines of their own."""
         head, rule, *lines = self.out.partition("\n\n")[0].splitlines()
         assert head.split()[0] == "case"
         assert set(rule) == {"-", " "}
-        assert len(lines) == 1, self
-        return [column.strip() for column in lines[0].split("  ") if column.strip()]
+        model, *layers = [[c.strip() for c in line.split("  ") if c.strip()] for line in lines]
+        assert all(layer[0].startswith(f"{model[0]}: ") for layer in layers), self
+        return model
 
     def __repr__(self) -> str:
         return f"exit {self.status}\n--- out\n{self.out}--- err\n{self.err}"

@@ -1,20 +1,22 @@
-"""The command line: `refrnn verify | inspect | stream | bench`. Thin: words, over the library."""
+"""The command line, `refrnn verify` and the others. Thin: words, over the library."""
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from refrnn import bench, files
+from refrnn import bench, files, recorded
 from refrnn.jobs import Bench, CannotJudge, Job
 from refrnn.oracles import Unavailable
 from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.streams import command
+from refrnn.verify import Report, grade_file
 from refrnn.verify.table import Table, here
 
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
@@ -54,10 +56,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Without MODEL: a fixed family of layers and two trained models. With it:"
         " that model. TensorFlow runs eagerly, as tf.function and compiled by XLA, on the CPU and,"
         " where it sees a GPU, by cuDNN; refrnn runs whole, step by step and in chunks, its state"
-        " carried.",
+        " carried. With --against FILE: recorded outputs of anything, for which no TensorFlow is"
+        " needed.",
         epilog="Exit status: 0 agrees, 1 differs, 2 could not be judged.",
     )
     verify.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=".keras or .h5 file")
+    verify.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="outputs to be judged: .npy, or .npz with y and what else is seen: h, c, gates",
+    )
+    verify.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="with --against: the recurrent layer of MODEL that they are of; X is its input",
+    )
     verify.add_argument(
         "--input", type=Path, metavar="X", help="inputs of MODEL: .npy, or .npz by input name"
     )
@@ -66,7 +80,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu"))
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
+    verify.add_argument(
+        "--html", type=Path, metavar="FILE", help="with --against: write it as a page with plots"
+    )
     verify.set_defaults(command=verify_command)
+    explain = commands.add_parser(
+        "explain",
+        help="say why recorded outputs differ",
+        description="Searches the conventions that implementations differ in (order of gates,"
+        " biases, activations, masks, states, precision, ...), one and two at a time, for those"
+        " that give the recorded outputs.",
+        epilog="Exit status: 0 agrees, 1 differs, 2 could not be judged.",
+    )
+    explain.add_argument("model", type=Path, metavar="MODEL", help="any model file")
+    explain.add_argument(
+        "input", type=Path, metavar="X", help=".npy, or .npz with x and, where used, h0, c0, mask"
+    )
+    explain.add_argument(
+        "outputs", type=Path, metavar="OUT", help=".npy, or .npz with y and what else is seen"
+    )
+    explain.add_argument("--layer", metavar="NAME", help="of a model that has more than one layer")
+    explain.add_argument("--json", type=Path, metavar="FILE", help="write the answer there too")
+    explain.set_defaults(command=explain_command)
+    grade = commands.add_parser(
+        "grade",
+        help="say which wrong implementations a set of test vectors would let pass",
+        epilog="Exit status: 0 none, 1 some, 2 could not be graded.",
+    )
+    grade.add_argument("vectors", type=Path, metavar="VECTORS", help=".npz")
+    grade.add_argument("--json", type=Path, metavar="FILE", help="write the grade there too")
+    grade.set_defaults(command=grade_command)
     inspect = commands.add_parser(
         "inspect",
         help="say what is inside a model file, and what in it cannot be run",
@@ -103,6 +146,8 @@ def verify_command(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     cuttings = _cuttings(options.chunks)
     _check_paths(options)
+    if options.against is not None:
+        return _against(options)
 
     print("loading TensorFlow ...", file=sys.stderr, flush=True)
     try:
@@ -134,11 +179,58 @@ def verify_command(options: argparse.Namespace) -> int:
     return AGREES if report.agrees else DIFFERS
 
 
+def _against(options: argparse.Namespace) -> int:
+    """`refrnn verify MODEL --against FILE`."""
+    found = recorded.judge(options.model, options.layer, options.input, options.against)
+    if isinstance(found, Report):
+        print(found)
+        status = {"agrees": AGREES, "undecidable": UNJUDGED}.get(found.verdict, DIFFERS)
+    else:
+        print(Table({}, "", [found]).table())
+        status = AGREES if found.agrees else DIFFERS
+    _save_json(options.json, found)
+    if options.html:
+        if not isinstance(found, Report):
+            raise CannotJudge(f"--html {options.html}: expected with one layer; name it: --layer")
+        with _writing(options.html, "--html"):
+            found.to_html(options.html)
+    return status
+
+
+def explain_command(options: argparse.Namespace) -> int:
+    """`refrnn explain`: why recorded outputs differ."""
+    _check_writable("--json", options.json)
+    found = recorded.explain(options.model, options.layer, options.input, options.outputs)
+    print(found)
+    _save_json(options.json, found)
+    return AGREES if found.agrees else DIFFERS
+
+
+def grade_command(options: argparse.Namespace) -> int:
+    """`refrnn grade`: which wrong implementations test vectors let pass."""
+    _check_writable("--json", options.json)
+    try:
+        found = grade_file(options.vectors)
+    except OSError as error:
+        raise CannotJudge(f"{options.vectors}: {error.strerror or error}") from None
+    except (ValueError, TypeError) as error:
+        raise CannotJudge(f"{options.vectors}: {error}") from None
+    print(found)
+    _save_json(options.json, found)
+    return DIFFERS if found.survived else AGREES
+
+
+def _save_json(path: Path | None, found: Any) -> None:
+    if path is not None:
+        with _writing(path):
+            path.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+
+
 def inspect_command(options: argparse.Namespace) -> int:
     """`refrnn inspect`: what is in a model file."""
     on_screen = options.json == Path("-")
     if not on_screen:
-        _check_json(options.json)
+        _check_writable("--json", options.json)
     try:
         found = files.inspect(options.file)
     except OSError as error:
@@ -153,12 +245,12 @@ def inspect_command(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Generator[None, None, None]:
+def _writing(path: Path, option: str = "--json") -> Generator[None, None, None]:
     """A report is written to `path` inside the block."""
     try:
         yield
     except OSError as error:
-        raise CannotJudge(f"--json {path}: {error.strerror or error}") from None
+        raise CannotJudge(f"{option} {path}: {error.strerror or error}") from None
 
 
 def _cuttings(text: str) -> list[list[int]] | None:
@@ -187,20 +279,26 @@ def _check_paths(options: argparse.Namespace) -> None:
         if not options.model.is_file():
             what = "a folder" if options.model.is_dir() else "no such file"
             raise CannotJudge(f"{options.model}: {what}, expected a .keras or .h5 model")
-        if options.model.suffix.lower() not in (".keras", ".h5", ".hdf5"):
+        known = options.model.suffix.lower() in (".keras", ".h5", ".hdf5")
+        if not known and options.against is None:
             raise CannotJudge(f"{options.model}: expected a file ending in .keras or .h5")
     if options.input is not None and not options.input.is_file():
         raise CannotJudge(f"--input {options.input}: no such file, expected a .npy or .npz")
-    _check_json(options.json)
+    _check_writable("--json", options.json)
+    _check_writable("--html", options.html)
+    for option in ("against", "layer", "html"):
+        given = getattr(options, option)
+        if given is not None and (options.model is None or options.against is None):
+            raise CannotJudge(f"--{option} {given}: expected with MODEL and --against FILE")
 
 
-def _check_json(path: Path | None) -> None:
+def _check_writable(option: str, path: Path | None) -> None:
     """Refuse what cannot be written, before there is anything to write."""
     if path is not None:
         if not path.resolve().parent.is_dir():
-            raise CannotJudge(f"--json {path}: no such folder {path.parent}")
+            raise CannotJudge(f"{option} {path}: no such folder {path.parent}")
         if path.is_dir():
-            raise CannotJudge(f"--json {path}: a folder, expected a file to write")
+            raise CannotJudge(f"{option} {path}: a folder, expected a file to write")
 
 
 def _progress(jobs: Sequence[Job], stream: TextIO) -> Generator[Job, None, None]:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from refrnn import verify
+from refrnn.cases import Arrays
 from refrnn.files import from_keras
 from refrnn.gates import Array
+from refrnn.layers.stored import clone
 from refrnn.oracles.tensorflow import MODES, TensorFlow
-from refrnn.verify.chunks import flat
+from refrnn.verify import chunks
 from refrnn.verify.inputs import bits, sine_windows
 
 Job = Callable[[], list[verify.Row]]
@@ -102,14 +104,33 @@ class Bench:
         self, title: str, source: Any, model: Any, inputs: Sequence[Array]
     ) -> list[verify.Row]:
         def ask(mode: str, gpu: bool) -> Any:
-            return flat(self.tf.run_model(source, inputs, mode, gpu))
+            return chunks.flat(self.tf.run_model(source, inputs, mode, gpu))
 
         oracles: Oracles = {}
         if self.cpu:
             oracles = {f"TF {mode}": partial(ask, mode, False) for mode in MODES}
         if self.gpu:
             oracles["TF GPU"] = partial(ask, "eager", True)
-        return verify.judge_model(title, model, inputs, _guarded(title, oracles), self.cuttings)
+        rows = verify.judge_model(title, model, inputs, _guarded(title, oracles), self.cuttings)
+        return rows + (self._inside(title, source, model, inputs) if self.cpu else [])
+
+    def _inside(
+        self, title: str, source: Any, model: Any, inputs: Sequence[Array]
+    ) -> list[verify.Row]:
+        """The recurrent layers of a model, each judged by itself on what Keras gave it."""
+        rows = []
+        for seen in self.tf.inside(source, inputs):
+            weights = model.get_layer(seen.name).get_weights()
+            layer = clone(model.get_layer(seen.name), return_state=len(seen.outputs) > 1)
+            layer.build((None, None, seen.x.shape[2]))
+            layer.set_weights(weights)
+            theirs = chunks.named(seen.outputs)
+            oracles: Oracles = {"TF eager": partial(dict, theirs)}
+            arrays = Arrays(weights, seen.x, seen.state, seen.mask)
+            rows += verify.judge_layer(
+                f"{title}: {seen.name}", layer, arrays, oracles, self.cuttings
+            )
+        return rows
 
 
 def _guarded(title: str, oracles: Oracles) -> Oracles:

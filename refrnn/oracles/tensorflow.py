@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,16 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+class Inner(NamedTuple):
+    """One recurrent layer at work inside a model: x (B, T, F), mask (B, T), its outputs."""
+
+    name: str
+    x: Array
+    state: list[Array] | None
+    mask: Array | None
+    outputs: list[Array]  # y (B, T, H), and the states if it returns them
 
 
 class TensorFlow:
@@ -190,6 +200,35 @@ class TensorFlow:
 
             outputs = self._compiled(call, mode)(tensors)
         return self.tf.nest.map_structure(np.asarray, outputs)
+
+    def inside(self, model: Any, inputs: Sequence[Array]) -> list[Inner]:
+        """What goes into the recurrent layers of a Keras model and what comes out, on the CPU.
+
+        Left out are layers that are wrapped, stateful or called twice, and those whose outputs over
+        time are not in the model.
+        """
+        flatten = self.keras.tree.flatten
+        kinds = tuple(getattr(self.keras.layers, name) for name in ("LSTM", "GRU", "SimpleRNN"))
+        shown = [
+            layer
+            for layer in getattr(model, "layers", [])
+            if isinstance(layer, kinds) and layer.return_sequences and not layer.stateful
+            if len(layer._inbound_nodes) == 1
+        ]
+        found = []
+        for layer in shown:
+            given, returned = flatten(layer.input), flatten(layer.output)
+            through = self.keras.Model(model.inputs, [*given, *returned])
+            arrays = self.run_model(through, inputs)
+            x, *others = arrays[: len(given)]
+            masks = [a for a in others if a.dtype == bool]
+            state = [a for a in others if a.dtype != bool]
+            found.append(
+                Inner(
+                    layer.name, x, state or None, masks[0] if masks else None, arrays[len(given) :]
+                )
+            )
+        return found
 
     def input_arrays(self, model: Any, rows: int, steps: int, seed: int = 0) -> list[Array]:
         """Random inputs of the shapes a model declares, `rows` and `steps` where it is open."""

@@ -1,13 +1,23 @@
-"""One case or model held against another implementation: whole, step by step and in chunks."""
+"""One case or model held against another implementation: whole, step by step and in chunks.
+
+A recurrent layer is judged by the step envelope, both sides of it: another implementation and
+refrnn agree if each of their steps is one that a correct implementation can make. What else a
+model does is compared with a tolerance.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from refrnn.cases import Case
+import numpy as np
+
+from refrnn.cases import Arrays, Case
 from refrnn.gates import Array
 from refrnn.verify import chunks
 from refrnn.verify.compare import Difference, Mismatch, Outputs, largest_difference, same_bits
+from refrnn.verify.precisions import PRECISIONS
+from refrnn.verify.report import Run
+from refrnn.verify.subject import subject
 from refrnn.verify.tolerances import TOLERANCES
 
 
@@ -18,8 +28,10 @@ class Row:
     whole, chunked  largest difference of refrnn's run from the other's, relative to the largest
                     magnitude; chunked is the worst of all cuttings, None where none is possible
     same_bits       whether refrnn's chunked runs equal its whole run in every bit
-    allowed         the tolerance of that dtype
+    allowed         the tolerance of that dtype, where there is no envelope
     note            what differs and where, or why there is no chunked run
+    margin          the worst |error| / bound of a step, refrnn's or the other's; None for a model's
+                    outputs, which have no envelope
     """
 
     case: str
@@ -30,14 +42,22 @@ class Row:
     same_bits: bool | None
     allowed: float
     note: str = ""
+    margin: float | None = None
 
     @property
     def error(self) -> float:
         return max(self.whole, self.chunked or 0.0)
 
     @property
+    def share(self) -> float:
+        """How much of what is allowed was used: of the envelope, or of the tolerance."""
+        if self.margin is not None:
+            return self.margin
+        return self.error / self.allowed if self.allowed else float("inf") if self.error else 0.0
+
+    @property
     def agrees(self) -> bool:
-        return self.error <= self.allowed and self.same_bits is not False
+        return self.share <= 1 and self.same_bits is not False
 
     @property
     def verdict(self) -> str:
@@ -57,11 +77,15 @@ def _rows(
     chunked: Sequence[Outputs],
     oracles: dict[str, Oracle],
     note: str = "",
+    envelope: Callable[[Outputs], Run] | None = None,
 ) -> list[Row]:
     """refrnn's runs against each oracle's, which is asked here; an oracle's error is not caught.
 
     A row for each oracle and each dtype among the outputs, because that decides what is allowed.
+
+    envelope  holds outputs against the step envelope, where there is one
     """
+    own = envelope and envelope(whole)
     limits = _limits(title, whole)
     rows = []
     for against, ask in oracles.items():
@@ -74,8 +98,21 @@ def _rows(
 
             theirs = {**of_dtype(want), **{name: want[name] for name in missing}}
             mine, runs = of_dtype(whole), [of_dtype(run) for run in chunked]
-            rows.append(_row(title, dtype, against, mine, runs, theirs, limit, note))
+            row = _row(title, dtype, against, mine, runs, theirs, limit, note)
+            if own is not None and envelope is not None and np.isfinite(row.whole):
+                row = _enveloped(row, own, envelope(theirs))
+            rows.append(row)
     return rows
+
+
+def _enveloped(row: Row, own: Run, other: Run) -> Row:
+    """The row, judged by the steps of both runs."""
+    note = row.note if row.same_bits is False else ""
+    for who, run in (("refrnn", own), (row.against, other)):
+        if run.broken:
+            note = f"{who}: {run.first}"
+    margin = max(*own.margins.values(), *other.margins.values())
+    return replace(row, margin=margin, note=note)
 
 
 def _row(
@@ -134,12 +171,30 @@ def judge_case(
     cuttings  lists of chunk lengths, the last of each repeated to the end; None for one step at a
               time and random chunks
     """
-    layer, arrays = case.build(), case.arrays()
+    return judge_layer(str(case), case.build(), case.arrays(), oracles, cuttings, case.seed)
+
+
+def judge_layer(
+    title: str,
+    layer: Any,
+    arrays: Arrays,
+    oracles: dict[str, Oracle],
+    cuttings: Cuttings | None = None,
+    seed: int = 0,
+) -> list[Row]:
+    """As `judge_case`, for a recurrent layer of refrnn's that returns all outputs."""
+    steps = arrays.x.shape[1]
+    what = subject(layer)
+    tasks = what.tasks(arrays.x, arrays.state, arrays.mask)
+
+    def envelope(outputs: Outputs) -> Run:
+        return Run("whole", what.parts, tasks, what.seen(outputs), PRECISIONS[what.dtype.name])
+
     whole = chunks.layer_whole(layer, arrays)
     if cuttings is None:
-        cuttings = [[1], chunks.random_sizes(case.steps, case.seed)]
+        cuttings = [[1], chunks.random_sizes(steps, seed)]
     runs = [chunks.layer_in_chunks(layer, arrays, sizes) for sizes in cuttings]
-    return _rows(str(case), whole, runs, oracles)
+    return _rows(title, whole, runs, oracles, envelope=envelope)
 
 
 def judge_model(

@@ -85,7 +85,7 @@ def _cuttings(what: Subject, given: Any, steps: int) -> list[list[int]]:
                 f"{what.who}: chunks is {given!r}, expected 'all', 'whole' or a list of lengths"
             )
         return [] if given == "whole" else [[1], cutting.random_sizes(steps, 0)]
-    sizes = [checks.count(what.who, "chunks", size) for size in np.atleast_1d(given)]
+    sizes = [checks.count(what.who, "chunks", size) for size in np.atleast_1d(given).tolist()]
     list(cutting.pieces(steps, sizes))  # refuses lengths that never reach the end
     return [sizes]
 

@@ -41,7 +41,8 @@ def named(outputs: Sequence[Array]) -> dict[str, Array]:
 
 
 def layer_whole(layer: Any, arrays: Arrays) -> Outputs:
-    return named(layer(arrays.x, initial_state=arrays.state, mask=arrays.mask))
+    outputs = layer(arrays.x, initial_state=arrays.state, mask=arrays.mask)
+    return named(outputs if layer.return_state else [outputs])
 
 
 def layer_in_chunks(layer: Any, arrays: Arrays, sizes: Sequence[int]) -> Outputs:
@@ -50,10 +51,11 @@ def layer_in_chunks(layer: Any, arrays: Arrays, sizes: Sequence[int]) -> Outputs
     parts, states = [], list(memory.state)
     for piece in pieces(arrays.x.shape[1], sizes, layer.go_backwards):
         mask = None if arrays.mask is None else arrays.mask[:, piece]
-        (y, *states), memory = layer.advance(arrays.x[:, piece], memory, mask)
+        outputs, memory = layer.advance(arrays.x[:, piece], memory, mask)
+        y, *states = outputs if layer.return_state else [outputs]
         parts.append(y)
     y = np.concatenate(parts, axis=1) if parts else arrays.x[:, :0, :0]
-    return named([y, *states])
+    return named([y, *states] if layer.return_state else [y])
 
 
 def flat(outputs: Any, name: str = "output") -> dict[str, Array]:

@@ -113,15 +113,17 @@ def _margin(error: Array, bound: Array) -> Array:
 
 def shown(cell: Cell, gates_seen: Mapping[str, Any]) -> list[str]:
     """The names of gates that are seen, in the order in which they are computed."""
-    order = [f"pre.{g}" for g in cell.gates] + list(cell.gates)
+    order = [name for g in cell.gates for name in (f"pre.{g}", g)]
     return [name for name in order if name in gates_seen]
 
 
 def _judged(got: Array, want: Tracked) -> Judged:
     totals = want.totals()
+    beyond = np.abs(want.value) - totals[W] > want.arithmetic.precision.largest
+    expected = np.where(beyond, np.copysign(np.inf, want.value), want.value)
     return Judged(
-        _error(got, want.value),
-        want.value,
+        _error(got, expected),
+        expected,
         as_bounds(totals, want.arithmetic.lam),
         np.sqrt(totals[DEVIATION] ** 2 + totals[SYSTEMATIC] ** 2 / 3),
     )
@@ -179,7 +181,7 @@ class _Judge:
         whole = {name: _joined(parts) for name, parts in found.items()}
         frozen = np.broadcast_to(~live[:, :, None], self.shape)
         if seen.hs is not None:
-            hs = self._held(whole["y"], frozen, before[:, :-1]).against(seen.hs, frozen)
+            hs = self._held(whole["y"], frozen, self._kept(before)).against(seen.hs, frozen)
         if task.mask is not None:
             whole["y"] = self._held(whole["y"], frozen, copied).against(self.y, frozen)
             for name in seen.gates:  # what a gate does at a masked step is its own affair
@@ -216,6 +218,14 @@ class _Judge:
             h, last = np.where(now, self.y[:, t], h), np.where(now, self.y[:, t], last)
         before[:, T] = h
         return before, copied
+
+    def _kept(self, before: Array) -> Array:
+        """The state that a frozen step copies: the one seen, where it is, else the output."""
+        earlier = np.full(self.shape, np.nan)
+        earlier[:, 1:] = _wide(self.seen.hs)[:, :-1]
+        if self.task.reset is not None:
+            earlier[self.task.reset] = np.nan
+        return np.where(np.isnan(earlier), before[:, :-1], earlier)
 
     def _block(self, block: slice, before: Array, carried: Any) -> dict[str, Judged]:
         """Everything visible of some steps, in the order in which it is computed."""
@@ -263,7 +273,7 @@ class _Judge:
             whole["h"] = h.against(self.seen.h, frozen)
         if self.seen.c is not None and carried is not None:
             c = Judged(none, carried.c, dict.fromkeys(TIERS, none), none)
-            c = _where(frozen, c, Judged(none, carried.c, carried.bounds(), none))
+            c = _where(frozen, c, _judged(_wide(self.seen.c), carried.after()))
             whole["c"] = c.against(self.seen.c, frozen)
 
     # --- sums of products ---------------------------------------------------------------------
@@ -308,6 +318,9 @@ class _Judge:
         part[SYSTEMATIC] = 0.0
         part[[W, P, SYSTEMATIC]] += self.precision.tiny
         tracked = Tracked(value, {object(): part}, self.arithmetic)
+        if self.precision.pointwise > 2 * u:  # each product is stored, and each sum of two
+            for stored in products + [np.sqrt(largest)] * (len(products) + len(bias) - 2):
+                tracked.parts[object()] = self.arithmetic.rounding(np.abs(stored))
         return tracked.stored() if self.precision.pointwise > u else tracked
 
     def product(self, a: Tracked, columns: slice, others: int) -> Tracked:
@@ -402,6 +415,7 @@ class _Carried:
         self.live = live
         self.c = _wide(judge.task.state.c)  # (B, H)
         self.error = np.zeros((4, *self.c.shape))  # as `Tracked.totals`, but a variance
+        self.last = self.c, self.error  # what the last live step made, seen or not
 
     def before(self, block: slice, step: Callable[[Tracked], Any]) -> Tracked:
         """c before each step of a block, with its error; `step` makes the gates of a c."""
@@ -426,16 +440,17 @@ class _Carried:
         """c before each step."""
         before = np.empty_like(f)
         cs = None if self.judge.seen.cs is None else _wide(self.judge.seen.cs[:, block])
-        c = self.c
+        c, (last, _) = self.c, self.last
         for k, forget, live in self._times(block):
             if forget is not None:
-                c = np.where(forget, 0, c)
+                c, last = np.where(forget, 0, c), np.where(forget, 0, last)
             before[:, k] = c
             new = f[:, k] * c + added[:, k]
+            last = new if live is None else np.where(live, new, last)
             c = new if live is None else np.where(live, new, c)
             if cs is not None:
                 c = np.where(np.isnan(cs[:, k]), c, cs[:, k])
-        self.c = c
+        self.c, self.last = c, (last, self.last[1])
         return before
 
     def _spread(self, block: slice, factor: Array, made: Array) -> Array:
@@ -446,23 +461,26 @@ class _Carried:
         made = np.ascontiguousarray(np.moveaxis(made, 2, 0))
         before = np.empty_like(made)
         cs = None if self.judge.seen.cs is None else _wide(self.judge.seen.cs[:, block])
-        error = self.error
+        error, (_, last) = self.error, self.last
         for k, forget, live in self._times(block):
             if forget is not None:
-                error = np.where(forget, 0, error)
+                error, last = np.where(forget, 0, error), np.where(forget, 0, last)
             before[k] = error
             new = factor[k] * error + made[k]
+            last = new if live is None else np.where(live, new, last)
             error = new if live is None else np.where(live, new, error)
             if cs is not None:  # seen: from here on it is exact
                 error = np.where(np.isnan(cs[:, k]), error, 0)
-        self.error = error
+        self.error, self.last = error, (self.last[0], last)
         before[:, DEVIATION] = np.sqrt(before[:, DEVIATION])
         return np.moveaxis(before, 0, 2)
 
-    def bounds(self) -> dict[str, Array]:
-        totals = self.error.copy()
+    def after(self) -> Tracked:
+        """c after the last live step, which may be computed apart from the one that was seen."""
+        c, error = self.last
+        totals = error.copy()
         totals[DEVIATION] = np.sqrt(totals[DEVIATION])
-        return as_bounds(totals, self.judge.arithmetic.lam)
+        return Tracked(c, {"carried": totals}, self.judge.arithmetic)
 
 
 def _wide(a: Any) -> Array:

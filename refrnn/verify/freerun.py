@@ -44,19 +44,27 @@ def free_run(
     """The reference alone, from the first state on, in float64."""
     B, T, _ = task.xs.shape
     H = len(task.weights.recurrent_kernel)
-    cell = task.cell._replace(x_product=_product, h_product=_product)
-    weights = type(task.weights)(*(np.asarray(part, np.float64) for part in task.weights))
+    W, U, bias = (np.asarray(part, np.float64) for part in task.weights)
+    weights = type(task.weights)(precision.operands(W), precision.operands(U), bias)
     copies = 1 + len(SCALES) * members  # the first without errors
     scales = np.concatenate([[0.0], np.repeat(SCALES, members)])[:, None, None]
     rng = np.random.default_rng(seed)
+    cell = task.cell._replace(x_product=_product, h_product=_product)
+
+    def spoiled(h: Array, b: Array, gates: slice = slice(None)) -> Array:
+        """Rounded as an operand, at random: two runs a rounding apart may round it apart."""
+        off = precision.operand_u * np.repeat(scales[:, 0], B, axis=0) * np.abs(h)
+        return (h + off * rng.uniform(-1, 1, h.shape)) @ b
+
+    noisy = cell._replace(h_product=spoiled) if precision.operand_u else cell
 
     def stacked(part: Any) -> Any:
         return None if part is None else np.tile(part, (copies, *[1] * (np.ndim(part) - 1)))
 
     xs = precision.operands(np.asarray(task.xs, np.float64))
     state = type(task.state)(*(np.asarray(part, np.float64) for part in task.state))
-    plain = list(_walk(task, cell, weights, xs, state))
-    spreads = _local(task, plain, precision)
+    with QUIET():
+        spreads = _local(task, list(_walk(task, cell, weights, xs, state)), precision)
     runs: dict[str, list[Array]] = {name: [] for name in ("y", *state._fields)}
 
     now = type(state)(*(stacked(part) for part in state))
@@ -70,7 +78,7 @@ def free_run(
                 reset=stacked(None if task.reset is None else task.reset[:, t : t + 1]),
                 last_output=last,
             )
-            ((output, after, _),) = _walk(step, cell, weights, step.xs, now)
+            ((output, after, _),) = _walk(step, noisy, weights, step.xs, now)
             live = np.ones((B, 1), bool) if task.mask is None else task.mask[:, t, None]
             noise = {
                 name: (

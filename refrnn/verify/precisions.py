@@ -13,9 +13,11 @@ import numpy as np
 from refrnn.gates import Array
 
 U16 = 2.0**-11  # half a spacing at 1: unit roundoffs
-UBF16 = 2.0**-8 / 2
+UBF16 = 2.0**-8
 U32 = 2.0**-24
 U64 = 2.0**-53
+MAX32 = float(np.finfo(np.float32).max)
+MAX64 = float(np.finfo(np.float64).max)
 
 
 def exactly(a: Array) -> Array:
@@ -61,6 +63,7 @@ class Precision:
     name       what users write
     u          unit roundoff of the sums of products
     pointwise  unit roundoff of the sums' results, gates and states
+    largest    the largest finite number
     operands   how each factor of a product is rounded first
     operand_u  the unit roundoff of that, 0 for none
     tiny       an absolute floor: what is flushed to zero or lost among the smallest numbers
@@ -77,6 +80,7 @@ class Precision:
     name: str
     u: float
     pointwise: float
+    largest: float
     operands: Callable[[Array], Array] = exactly
     operand_u: float = 0.0
     tiny: float = 2.0**-120
@@ -88,13 +92,13 @@ class Precision:
 PRECISIONS: dict[str, Precision] = {
     p.name: p
     for p in (
-        Precision("float64", U64, 2 * U64, tiny=2.0**-1000, tanh=6.0, sigmoid=4.0),
-        Precision("float32", U32, U32),
-        Precision("tf32", U32, U32, tf32, U16),
-        Precision("tf32 cut", U32, U32, tf32_cut, 2 * U16),
-        Precision("bfloat16 products", U32, U32, bfloat16, UBF16),
-        Precision("float16 products", U32, U32, float16, U16, tiny=2.0**-24),
-        Precision("bfloat16", U32, UBF16, bfloat16, UBF16, tanh=2.0, sigmoid=2.0),
-        Precision("float16", U32, U16, float16, U16, tiny=2.0**-24, tanh=2.0, sigmoid=2.0),
+        Precision("float64", U64, 2 * U64, MAX64, tiny=2.0**-1000, tanh=6.0, sigmoid=4.0),
+        Precision("float32", U32, U32, MAX32),
+        Precision("tf32", U32, U32, MAX32, tf32, U16),
+        Precision("tf32 cut", U32, U32, MAX32, tf32_cut, 2 * U16),
+        Precision("float16 products", U32, U32, MAX32, float16, U16, tiny=2.0**-24),
+        Precision("bfloat16 products", U32, U32, MAX32, bfloat16, UBF16),
+        Precision("float16", U32, U16, 65504.0, float16, U16, tiny=2.0**-24, tanh=2.0, sigmoid=2.0),
+        Precision("bfloat16", U32, UBF16, MAX32, bfloat16, UBF16, tanh=2.0, sigmoid=2.0),
     )
 }

@@ -52,8 +52,10 @@ class First:
         where.append(f"unit {self.unit}")
         allowed = f"{self.bound:.1e} allowed" if self.bound else "an exact copy expected"
         border = ", the first of a chunk" if self.new_call else ""
+        digits = 9 if abs(self.got - self.expected) > 1e-8 * abs(self.expected) else 17
         return (
-            f"{self.array}[{', '.join(where)}] is {self.got:.9g}, expected {self.expected:.9g}:"
+            f"{self.array}[{', '.join(where)}] is {self.got:.{digits}g},"
+            f" expected {self.expected:.{digits}g}:"
             f" off by {abs(self.got - self.expected):.1e}, {allowed} ({self.run}{border})"
         )
 

@@ -168,8 +168,11 @@ class Subject(NamedTuple):
 
         Raises ValueError for an unknown name or a wrong shape, TypeError for a wrong dtype.
         """
-        if not arrays:
-            raise ValueError(f"{self.who}: the candidate has no arrays, expected at least y")
+        if "y" not in arrays:
+            raise ValueError(
+                f"{self.who}: the candidate has {', '.join(arrays) or 'no arrays'}, expected at"
+                " least y, its outputs"
+            )
         shapes: dict[str, tuple[int, ...]] = {"y": (rows, steps, self.units)}
         for part in self.parts:
             prefix = f"{part.way}." if part.way else ""

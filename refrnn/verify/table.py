@@ -1,4 +1,4 @@
-"""What was found, for a person (a table and a line to quote) and for a program (JSON)."""
+"""What `refrnn verify` found: a table and a line to quote for a person, JSON for a program."""
 
 import json
 import os
@@ -38,17 +38,18 @@ class Table:
 
     def table(self) -> str:
         """One line a case, the worst of all that agree; a line for each that differs."""
-        head = ("case", "dtype", "against", "whole", "chunked", "largest error", "verdict")
+        head = ("case", "dtype", "against", "whole", "chunked", "of the bound", "verdict")
         lines = [head]
         for group in _grouped(self.rows):
-            worst = max(group, key=lambda row: row.error)
+            worst = max(group, key=lambda row: row.share)
             chunked = "-" if worst.chunked is None else f"{worst.chunked:.1e}"
             if worst.same_bits:
                 chunked = "same bits"  # as whole, and so as far from the other
             against = _join([row.against for row in group])
-            error = f"{worst.error:.1e} of {worst.allowed:.0e}"
+            share = f"{worst.share:.2g}"
+            share += f" of {worst.allowed:.0e}" if worst.margin is None else ""
             cells = (worst.case, worst.dtype, against, f"{worst.whole:.1e}", chunked)
-            lines.append((*cells, error, worst.verdict))
+            lines.append((*cells, share, worst.verdict))
         widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
         text = [
             "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
@@ -70,6 +71,8 @@ class Table:
         for row in self.rows:
             worst[row.dtype] = max(worst.get(row.dtype, 0.0), row.error)
         errors = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in sorted(worst.items()))
+        margins = [row.margin for row in self.rows if row.margin is not None]
+        inside = f"largest step error {max(margins):.2g} of the bound, " if margins else ""
         verdict = "agrees with" if self.agrees else f"DIFFERS in {bad} of {len(self.rows)} from"
         chunked = [row for row in self.rows if row.chunked is not None]
         bits = sum(row.same_bits is True for row in chunked)
@@ -77,8 +80,8 @@ class Table:
         return (
             f"refrnn {self.versions['refrnn']} {verdict} TensorFlow on {self.device}: {cases},"
             f" {_count(len(self.rows), 'comparison')}, {len(chunked)} of them in chunks too"
-            f" ({bits} with the same bits as whole); largest error {errors}, relative to the"
-            f" largest magnitude; {others}; {self.seconds:.0f} s"
+            f" ({bits} with the same bits as whole); {inside}largest difference {errors}, relative to"
+            f" the largest magnitude; {others}; {self.seconds:.0f} s"
         )
 
     def to_dict(self) -> dict[str, Any]:

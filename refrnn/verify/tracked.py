@@ -140,27 +140,28 @@ def applied(activation: Activation) -> Callable[[Any], Any]:
             slope[2] * totals[DEVIATION],
             slope[2] * totals[SYSTEMATIC],
         )
-        own = function_error(activation, value, z.arithmetic.precision)
+        own = function_error(activation, z.value, value, z.arithmetic.precision)
         part[[W, P, SYSTEMATIC]] += own
         return Tracked(value, {next(_fresh): part}, z.arithmetic)
 
     return function
 
 
-def function_error(activation: Activation, value: Array, precision: Precision) -> Array:
-    """How far an implementation's own activation may be off for an exact argument."""
+def function_error(activation: Activation, z: Array, value: Array, precision: Precision) -> Array:
+    """How far an implementation's own activation may be off for an exact argument z."""
     u = precision.pointwise
     if activation.name == "sigmoid":
         return np.full(value.shape, precision.sigmoid * u)
-    if activation.name == "linear":
+    if activation.name in EXACT:
         return np.zeros(value.shape)
     error = precision.tanh * _spacing(value) * (u / U32)
-    if activation.name not in RELATIVE:  # those that add terms of the size of 1 lose digits near 0
-        error = error + precision.sigmoid * u * np.minimum(1, np.abs(value) + 1)
+    if activation.name not in RELATIVE:  # those that add terms of the size of 1 or z lose digits
+        error = error + precision.sigmoid * u * np.maximum(1, np.abs(z))
     return np.where(np.isfinite(error), error, 0.0)
 
 
-RELATIVE = frozenset({"tanh", "relu", "relu6", "leaky_relu", "softsign", "exponential"})
+EXACT = frozenset({"linear", "relu", "relu6", "hard_tanh", "hard_shrink"})
+RELATIVE = frozenset({"tanh", "leaky_relu", "softsign", "exponential"})
 
 
 def _spacing(value: Array) -> Array:
