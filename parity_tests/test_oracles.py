@@ -5,6 +5,8 @@ leaves at masked steps (zeros) is made on the CPU with zero_output_for_mask.
 """
 
 import importlib
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import given
 from strategies import cases
 
 from refrnn.cases import Case
+from refrnn.jobs import Bench
 from refrnn.oracles import tensorflow as oracle
 from refrnn.verify import FAMILY, compare
 
@@ -114,3 +117,62 @@ def test_random_inputs_have_the_shapes_that_a_model_declares(tf: Any) -> None:
     assert [a.shape for a in arrays] == [(5, 6, 3), (5, 7, 2), (5, 4), (5, 6)]
     assert [a.dtype.name for a in arrays] == ["float32", "float64", "float32", "bool"]
     assert 0 < arrays[3].mean() < 1
+
+
+def test_the_recurrent_layers_inside_a_model_show_what_went_in_and_what_came_out(tf: Any) -> None:
+    """What is shown is what the layer itself computes from what is shown: masks and states too."""
+    layers = tf.keras.layers
+    words = tf.keras.Input((None,), dtype="int32")
+    embedded = layers.Embedding(20, 6, mask_zero=True)(words)
+    first = layers.LSTM(8, return_sequences=True, name="first")(embedded)
+    second, h = layers.GRU(5, return_sequences=True, return_state=True, name="second")(first)
+    third = layers.GRU(5, name="third")(first, initial_state=h)
+    model = tf.keras.Model(words, [second, third])
+    x = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]], np.int32)
+    seen = tf.inside(model, [x])
+    assert [inner.name for inner in seen] == ["first", "second", "third"]
+    assert [inner.state is None for inner in seen] == [True, True, False]
+    assert seen[2].mask is None  # Keras switches the automatic mask off where a state is given
+    for inner in seen:
+        if inner.state is None:
+            np.testing.assert_array_equal(inner.mask, x != 0)
+        layer = model.get_layer(inner.name)
+        again = layer(inner.x, initial_state=inner.state, mask=inner.mask)
+        again = again if isinstance(again, list | tuple) else [again]
+        assert len(again) == len(inner.outputs)
+        for a, b in zip(again, inner.outputs, strict=True):
+            np.testing.assert_array_equal(np.asarray(a), b)
+    assert [inner.outputs[0].shape for inner in seen] == [(2, 5, 8), (2, 5, 5), (2, 5)]
+
+
+def test_a_layer_that_is_called_twice_is_not_shown(tf: Any) -> None:
+    layers = tf.keras.layers
+    x = tf.keras.Input((None, 4))
+    shared = layers.GRU(4, return_sequences=True)
+    model = tf.keras.Model(x, shared(shared(x)))
+    assert tf.inside(model, [np.zeros((1, 3, 4), np.float32)]) == []
+
+
+def test_a_wrong_layer_inside_a_model_is_found_though_the_output_hides_it(
+    tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model's output is a small number of the layer's: only the layer's own steps tell."""
+    layers = tf.keras.layers
+    small = tf.keras.initializers.Constant(1e-9)
+    source = tf.keras.Sequential(
+        [tf.keras.Input((None, 3)), layers.LSTM(4, return_sequences=True, name="inner"),
+         layers.Dense(1, kernel_initializer=small, bias_initializer="ones")]
+    )  # fmt: skip
+    path = tmp_path / "m.keras"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras: how it asks NumPy for copies
+        source.save(path)
+    bench = Bench(tf, cpu=True, gpu=False, cuttings=[])
+    assert [row.agrees for row in bench.file(path, None)()] == [True] * 4
+    inside = type(tf).inside
+
+    def wrong(self: Any, model: Any, inputs: Any) -> Any:
+        return [inner._replace(x=inner.x * 1.01) for inner in inside(self, model, inputs)]
+
+    monkeypatch.setattr(type(tf), "inside", wrong)
+    assert [row.agrees for row in bench.file(path, None)()] == [True, True, True, False]

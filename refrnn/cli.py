@@ -211,10 +211,8 @@ def grade_command(options: argparse.Namespace) -> int:
     _check_writable("--json", options.json)
     try:
         found = grade_file(options.vectors)
-    except OSError as error:
-        raise CannotJudge(f"{options.vectors}: {error.strerror or error}") from None
     except (ValueError, TypeError) as error:
-        raise CannotJudge(f"{options.vectors}: {error}") from None
+        raise CannotJudge(str(error)) from None
     print(found)
     _save_json(options.json, found)
     return DIFFERS if found.survived else AGREES

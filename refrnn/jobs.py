@@ -121,7 +121,8 @@ class Bench:
         rows = []
         for seen in self.tf.inside(source, inputs):
             weights = model.get_layer(seen.name).get_weights()
-            layer = clone(model.get_layer(seen.name), return_state=len(seen.outputs) > 1)
+            shown = {"return_sequences": True, "return_state": len(seen.outputs) > 1}
+            layer = clone(model.get_layer(seen.name), stateful=False, **shown)
             layer.build((None, None, seen.x.shape[2]))
             layer.set_weights(weights)
             theirs = chunks.named(seen.outputs)

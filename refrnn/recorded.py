@@ -1,4 +1,4 @@
-"""Recorded outputs of anything, judged: `refrnn verify --against`, `refrnn explain`, `refrnn grade`.
+"""Recorded outputs of anything, for `refrnn verify --against` and `refrnn explain`.
 
 No other library is needed: refrnn reads the model, NumPy the arrays.
 """
@@ -50,8 +50,10 @@ def arrays(path: Path, only: str) -> dict[str, Array]:
         raise CannotJudge(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # NumPy raises many kinds for a file that is not what it seems
         raise CannotJudge(f"{path}: cannot be read as .npy or .npz: {one_line(error)}") from None
-    if not found:
-        raise CannotJudge(f"{path}: no arrays, expected at least {only!r}")
+    if not found or any(array.dtype.kind not in "fiub" for array in found.values()):
+        raise CannotJudge(
+            f"{path}: holds {sorted(found)}, expected arrays of numbers, {only} first"
+        )
     return found
 
 

@@ -50,7 +50,7 @@ class Inner(NamedTuple):
     x: Array
     state: list[Array] | None
     mask: Array | None
-    outputs: list[Array]  # y (B, T, H), and the states if it returns them
+    outputs: list[Array]  # y (B, T, H), or (B, H) the last; and the states if it returns them
 
 
 class TensorFlow:
@@ -204,16 +204,15 @@ class TensorFlow:
     def inside(self, model: Any, inputs: Sequence[Array]) -> list[Inner]:
         """What goes into the recurrent layers of a Keras model and what comes out, on the CPU.
 
-        Left out are layers that are wrapped, stateful or called twice, and those whose outputs over
-        time are not in the model.
+        Left out are layers that are wrapped or called twice.
         """
         flatten = self.keras.tree.flatten
         kinds = tuple(getattr(self.keras.layers, name) for name in ("LSTM", "GRU", "SimpleRNN"))
         shown = [
             layer
             for layer in getattr(model, "layers", [])
-            if isinstance(layer, kinds) and layer.return_sequences and not layer.stateful
-            if len(layer._inbound_nodes) == 1
+            if isinstance(layer, kinds)
+            if isinstance(model, self.keras.Sequential) or len(layer._inbound_nodes) == 1
         ]
         found = []
         for layer in shown:
@@ -221,13 +220,9 @@ class TensorFlow:
             through = self.keras.Model(model.inputs, [*given, *returned])
             arrays = self.run_model(through, inputs)
             x, *others = arrays[: len(given)]
-            masks = [a for a in others if a.dtype == bool]
-            state = [a for a in others if a.dtype != bool]
-            found.append(
-                Inner(
-                    layer.name, x, state or None, masks[0] if masks else None, arrays[len(given) :]
-                )
-            )
+            mask = next((a for a in others if a.dtype == bool), None)
+            state = [a for a in others if a.dtype != bool] or None
+            found.append(Inner(layer.name, x, state, mask, arrays[len(given) :]))
         return found
 
     def input_arrays(self, model: Any, rows: int, steps: int, seed: int = 0) -> list[Array]:

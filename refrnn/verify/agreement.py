@@ -97,12 +97,20 @@ def _rows(
                 return {n: a for n, a in outputs.items() if n in whole and whole[n].dtype == dtype}
 
             theirs = {**of_dtype(want), **{name: want[name] for name in missing}}
-            mine, runs = of_dtype(whole), [of_dtype(run) for run in chunked]
+            mine, *runs = (_as_shown(of_dtype(run), theirs) for run in (whole, *chunked))
             row = _row(title, dtype, against, mine, runs, theirs, limit, note)
             if own is not None and envelope is not None and np.isfinite(row.whole):
                 row = _enveloped(row, own, envelope(theirs))
             rows.append(row)
     return rows
+
+
+def _as_shown(own: Outputs, theirs: Outputs) -> Outputs:
+    """The last output alone where the other shows no more."""
+    y, other = own.get("y"), theirs.get("y")
+    if y is not None and other is not None and (y.ndim, other.ndim) == (3, 2):
+        return {**own, "y": y[:, -1]}
+    return own
 
 
 def _enveloped(row: Row, own: Run, other: Run) -> Row:
@@ -182,13 +190,18 @@ def judge_layer(
     cuttings: Cuttings | None = None,
     seed: int = 0,
 ) -> list[Row]:
-    """As `judge_case`, for a recurrent layer of refrnn's that returns all outputs."""
+    """As `judge_case`, for a recurrent layer of refrnn's that returns all outputs.
+
+    Where an oracle shows the last output alone, (B, H), the envelope is that of free runs.
+    """
     steps = arrays.x.shape[1]
     what = subject(layer)
     tasks = what.tasks(arrays.x, arrays.state, arrays.mask)
 
     def envelope(outputs: Outputs) -> Run:
-        return Run("whole", what.parts, tasks, what.seen(outputs), PRECISIONS[what.dtype.name])
+        hidden = outputs["y"].ndim == 2
+        precision = PRECISIONS[what.dtype.name]
+        return Run("whole", what.parts, tasks, what.seen(outputs), precision, hidden)
 
     whole = chunks.layer_whole(layer, arrays)
     if cuttings is None:
