@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from refrnn import checks
-from refrnn.verify.audit_checks import CHECKS, FIRST, SAME, Auditor, Failed, Skipped
+from refrnn.verify.audits import CHECKS, FIRST, SAME, Auditor, Failed, Skipped
+from refrnn.verify.audits.steppers import Stepper, Trouble, stepper
 from refrnn.verify.precisions import PRECISIONS
-from refrnn.verify.steppers import Stepper, Trouble, stepper
 from refrnn.verify.subject import Subject, subject
 
 HELD, FAILED, NOT_RUN = "held", "failed", "not run"
