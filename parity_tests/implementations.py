@@ -1,4 +1,4 @@
-"""Other implementations, written here in plain NumPy, that can be spoiled at one number of one step.
+"""Other implementations, in plain NumPy, that can be spoiled at one number of one step.
 
 Independent of refrnn's own loops: a whole step in a few lines, BLAS products, any float dtype.
 """

@@ -82,9 +82,8 @@ class Grade:
 
     def __str__(self) -> str:
         if self.false_alarms:
-            return "\n".join(
-                ["nothing counts, because the right one is refused:", *self.false_alarms]
-            )
+            head = "nothing counts, because the right implementation is refused:"
+            return "\n".join([head, *(f"  {alarm}" for alarm in self.false_alarms)])
         if self.score is None:
             return "no mutant was tried"
         killed, tried = len(self.killed), len(self.killed) + len(self.survived)
@@ -136,7 +135,7 @@ def grade(test: Test, references: Any = None) -> Grade:
     alarms = []
     for layer, judged in zip(layers, subjects, strict=True):
         try:
-            refused = test(_whole(judged, Engine().implementation), layer) is False
+            refused = _says_no(test(_whole(judged, Engine().implementation), layer))
             reason = "returned False"
         except AssertionError as error:
             refused, reason = True, (str(error).splitlines() or ["AssertionError"])[0]
@@ -183,9 +182,13 @@ def _listed(references: Any) -> list[Any]:
     return [references]
 
 
+def _says_no(answer: Any) -> bool:
+    return isinstance(answer, bool | np.bool_) and not answer
+
+
 def _notices(test: Test, implementation: Implementation, layer: Any) -> bool:
     try:
-        return test(implementation, layer) is False
+        return _says_no(test(implementation, layer))
     except Exception:
         return True
 
@@ -223,9 +226,10 @@ def _hint(mutant: Mutant, part: Part) -> str:
     if not distinct(mutant.make, part, runs):
         return "no input shows it with these weights and sizes, others would"
     implementation = mutant.make(part)
-    margins = [margin(part, run, called(implementation, run)) for run in runs]
-    best = runs[int(np.argmax(margins))]
-    if max(margins) <= 1:
+    for best in runs:
+        if margin(part, best, called(implementation, best)) > 1:
+            break
+    else:
         return "with these weights it is smaller than rounding"
     B, T, _ = best.x.shape
     given = [name for name, a in (("states", best.state), ("a mask", best.mask)) if a is not None]
@@ -295,7 +299,8 @@ def _ratio(got: Array, want: Array, bound: Array) -> float:
 def grade_file(path: "str | Path") -> Grade:
     """`grade_vectors` of an .npz file. Raises ValueError for what is no such file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, expected an .npz archive of several")
             arrays = {name: archive[name] for name in archive.files}
@@ -313,7 +318,8 @@ def grade_vectors(arrays: Mapping[str, Any]) -> Grade:
     arrays  kernel, recurrent_kernel, bias (none: zeros), x (B, T, F), y (B, T, H) or, of the last
             step only, (B, H); as far as there are any h0, c0, mask, h, c; and `cell`, a string, one
             of "simple", "lstm", "gru", "gru_reset_before". Several vectors are told apart by a
-            prefix: "first/kernel", "second/kernel".
+            prefix: "first/x", "second/x". What they share may stand above them: "kernel" beside
+            "first/x", or "lstm/kernel" above "lstm/first/x".
 
     An implementation runs all vectors of the same weights one after another, in their order.
 
@@ -378,9 +384,16 @@ def vectors_of(arrays: Mapping[str, Any]) -> list[Vector]:
     for key, array in arrays.items():
         name, _, own = key.rpartition("/")
         groups.setdefault(name, {})[own] = array
-    if not groups:
-        raise ValueError(f"there are no arrays, expected {', '.join(REQUIRED)}")
-    return [_vector(name, group) for name, group in groups.items()]
+    vectors = []
+    for name, group in groups.items():
+        if "x" in group:
+            shared: dict[str, Any] = {}
+            for parent in sorted((n for n in groups if name.startswith(f"{n}/")), key=len):
+                shared |= groups[parent]
+            vectors.append(_vector(name, groups.get("", {}) | shared | group))
+    if not vectors:
+        raise ValueError(f"there is no array x, expected {', '.join(REQUIRED)} for each vector")
+    return vectors
 
 
 def _vector(name: str, group: Mapping[str, Any]) -> Vector:

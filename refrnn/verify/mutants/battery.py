@@ -51,20 +51,19 @@ def battery(part: Part, seed: int = 0) -> list[Run]:
         h = rng.uniform(-0.9, 0.9, (B, H))
         return [a.astype(dtype) for a in (h, scale * rng.normal(size=(B, H)))[:count]]
 
-    def hot(count: int, width: int) -> Array:
+    def hot(width: int) -> Array:
         """A row for each of the width's places, some of each sign."""
-        return (np.eye(width) * rng.choice([-1, 1], width)).astype(dtype)[:count]
+        return (3 * np.eye(width) * rng.choice([-1, 1], width)).astype(dtype)
 
     holes = np.array([[1, 1, 0, 1, 0, 0, 1, 1, 0], [0, 0, 1, 1, 1, 0, 1, 1, 1], [0] * 9,
                       [1, 1, 1, 1, 1, 0, 0, 0, 0], [1] * 9], bool)  # fmt: skip
     broken = x(3, 6)
     broken[1, 2, 0] = np.nan
-    others = state(H)
-    probes = [
-        Run(f"one-hot {part.states[k]}", x(H, 1, scale), [*rest[:k], hot(H, H), *rest[k + 1 :]])
-        for k in range(count)
-        for rest, scale in ((others, 0.0), ([np.zeros_like(a) for a in others], 1.0))
-    ]
+    probes = [Run("one-hot inputs", hot(F)[:, None]), Run("few inputs", hot(F)[:, None], state(F))]
+    for k, name in enumerate(part.states):
+        for title, others in (("one-hot", [np.zeros((H, H), dtype)] * count), ("much", state(H))):
+            probed = [*others[:k], others[k] + hot(H), *others[k + 1 :]]
+            probes.append(Run(f"{title} {name}", np.zeros((H, 1, F), dtype), probed))
     return [
         Run("whole", x(3, 19), state(3)),
         Run("no state", x(2, 7)),
@@ -73,9 +72,9 @@ def battery(part: Part, seed: int = 0) -> list[Run]:
         Run("holes, no state", x(5, 9), None, holes),
         Run("one row", x(1, 6), state(1)),
         Run("one step", x(3, 1), state(3)),
-        Run("one-hot inputs", hot(F, F)[:, None]),
         *probes,
         Run("large", x(3, 10, 6.0), state(3, 12.0)),
+        Run("large state", x(3, 1), state(3, 30.0)),
         Run("not a number", broken, state(3)),
     ]  # fmt: skip
 
