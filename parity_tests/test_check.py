@@ -416,6 +416,13 @@ def test_one_step_makes_the_error_and_the_others_carry_it(kind: str, step: int) 
     assert f"1 (row, step) pairs are wrong in themselves, {6 - step} are right" in str(report)
 
 
+def test_what_a_chaotic_run_makes_of_rounding_is_not_carried_from_a_later_error() -> None:
+    chaotic = case("simple", units=16, steps=200, scale=6.0, dtype="float32")
+    layer, arrays, plain = setup(chaotic, spoil=Plant("h", 1, 199, 2, 0.1))
+    report = check(plain(*arrays[1:]), layer, arrays.x, arrays.state)
+    assert report.spread == (1, 0)
+
+
 # --- runs of a callable ---
 
 
@@ -477,9 +484,8 @@ def test_rows_that_leak_into_each_other_are_found() -> None:
             y = np.zeros_like(y)
         return y, h
 
-    assert {
-        run.title for run in check(leaky, layer, arrays.x, arrays.state).runs if run.broken
-    } == {"last row alone"}
+    report = check(leaky, layer, arrays.x, arrays.state)
+    assert [run.title for run in report.runs if run.broken] == ["last row alone"]
 
 
 def test_what_is_not_deterministic_is_said() -> None:
@@ -546,6 +552,16 @@ def test_rounded_products_are_identified(kind: str, name: str) -> None:
     assert claimed.precision == name
 
 
+@pytest.mark.parametrize("error", [1e-5, 1e-3])
+def test_a_few_wrong_numbers_among_right_ones_fit_no_precision(error: float) -> None:
+    """Of the size of a float16's rounding, but one: that a coarser run fits says nothing."""
+    layer, arrays, plain = setup(case("gru", dtype="float32"), spoil=Plant("h", 1, 3, 2, error))
+    report = check(plain(*arrays[1:]), layer, arrays.x, arrays.state)
+    assert report.verdict == "differs"
+    assert report.fits == []
+    assert "fits none of float64, float32, tf32" in str(report)
+
+
 def test_float32_that_claims_to_be_float64_fits_float32() -> None:
     layer, arrays, _ = setup(case("lstm"))
     coarse = Plain(subject(layer).parts[0].cell, Weights(*(w.astype("f4") for w in arrays.weights)))
@@ -599,7 +615,7 @@ def test_a_candidate_that_returns_the_same_buffer_each_time_is_judged_all_the_sa
         outputs = plain(x, initial_state)
         for k, array in enumerate(outputs):
             buffers.setdefault((k, *array.shape), np.empty_like(array))[:] = array
-        return [buffers[k, *array.shape] for k, array in enumerate(outputs)]
+        return [buffers[(k, *array.shape)] for k, array in enumerate(outputs)]
 
     assert check(reusing, layer, arrays.x, arrays.state).passed
 

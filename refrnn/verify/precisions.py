@@ -73,8 +73,8 @@ class Precision:
                carried on: XLA computes the two apart
 
     The constants for tanh (7 spacings) and sigmoid (4 units) are the largest errors measured among
-    NumPy, PyTorch, XLA, ONNX Runtime and TensorFlow (5.7 and 3.0), and a fifth more. For float64
-    they count the reference's own rounding as well, which is no finer.
+    NumPy, PyTorch, XLA, ONNX Runtime and TensorFlow (5.7 and 3.0; 6.5 in ONNX Runtime's GRU), and a
+    little more. For float64 they count the reference's own rounding as well, which is no finer.
     """
 
     name: str

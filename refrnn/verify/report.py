@@ -1,5 +1,6 @@
 """What a check found: the verdict, how near the limit, and the first difference."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from refrnn.gates import Array
 from refrnn.reference import QUIET
 from refrnn.verify.envelope import Judged, Seen, Task, judge
 from refrnn.verify.freerun import free_run
+from refrnn.verify.page import page, write
 from refrnn.verify.precisions import PRECISIONS, Precision
 from refrnn.verify.subject import Part
 from refrnn.verify.tracked import TIERS
@@ -257,6 +259,13 @@ class Report:
             }
         )
 
+    def to_html(self, path: "str | os.PathLike[str]") -> None:
+        """Write one page that needs no other file: the words of `print`, every number of the
+        first difference, the runs and their margins, and for the run of the first difference (or
+        the worst) its error and bounds by step, and its margins by step and unit. The file is
+        whole or not there. Raises OSError where it cannot be written."""
+        write(path, page(self))
+
     def __str__(self) -> str:
         m = self.margins
         worst = "" if all(run.hidden for run in self.runs) else f" ({m['W']:.3g} of the worst case)"
@@ -320,9 +329,12 @@ def _reference_run(task: Task) -> Array:
 def fitting(runs: Sequence[Run], claimed: Precision) -> list[str]:
     """The precisions that all the runs fit, finest first.
 
-    Those coarser than the claimed one are tried only where that one does not fit.
+    Those coarser than the claimed one are tried only where that one does not fit, for most of the
+    outputs of a run: a few wrong numbers among right ones are no matter of rounding.
     """
     broken = any(run.broken for run in runs)
+    if broken and not any(map(_mostly_broken, runs)):
+        return []
     names: list[str] = []
     for precision in PRECISIONS.values():
         if precision == claimed:
@@ -334,6 +346,12 @@ def fitting(runs: Sequence[Run], claimed: Precision) -> list[str]:
         if not any(run.under(precision).broken for run in runs):
             names.append(precision.name)
     return names
+
+
+def _mostly_broken(run: Run) -> bool:
+    outputs = [found.judged for found in run.found if found.name == "y"]
+    margins = np.concatenate([y.margin("S")[y.bounds["S"] > 0] for y in outputs])
+    return bool(np.mean(margins > 1) > 0.5) if margins.size else False
 
 
 def _plain(value: Any) -> Any:
