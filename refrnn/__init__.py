@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from refrnn import activations, initializers, layers
+from refrnn.backward import gradients
 from refrnn.cells import LSTMState, State, Weights
 from refrnn.engines import run, trace
 from refrnn.layers import GRU, LSTM, SimpleRNN
@@ -10,6 +11,7 @@ from refrnn.models import Model, Sequential
 from refrnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from refrnn import layouts
     from refrnn.files import from_keras, load_model
     from refrnn.streams import Stream
 
@@ -25,8 +27,10 @@ __all__ = [
     "Weights",
     "activations",
     "from_keras",
+    "gradients",
     "initializers",
     "layers",
+    "layouts",
     "load_model",
     "run",
     "trace",
@@ -43,4 +47,8 @@ def __getattr__(name: str) -> Any:
         from refrnn.streams import Stream
 
         return Stream
+    if name == "layouts":
+        import refrnn.layouts
+
+        return refrnn.layouts
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

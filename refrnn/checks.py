@@ -208,7 +208,9 @@ def sequence(who: str, given: Any, features: int | None, dtype: np.dtype[Any]) -
     return numbers(who, "the input", xs, dtype)
 
 
-def state(cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any) -> AnyState:
+def state(
+    cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any, what: str = "state"
+) -> AnyState:
     """`given` as the state of `cell`, each part (batch, units); zeros when it is None.
 
     given  a State, a list or tuple of the parts in order, or for one part the bare array
@@ -221,23 +223,23 @@ def state(cell: Cell, who: str, given: Any, batch: int, units: int, dtype: Any) 
     if not isinstance(given, list | tuple) or len(given) != len(parts):
         found = f"{len(given)} parts" if isinstance(given, list | tuple) else type(given).__name__
         raise ValueError(
-            f"{who}: the state is given as {found}, expected a list of {len(parts)}:"
+            f"{who}: the {what} is given as {found}, expected a list of {len(parts)}:"
             f" {', '.join(parts)}"
         )
     given = [
-        None if p is None else array(who, f"state {n}", p)
+        None if p is None else array(who, f"{what} {n}", p)
         for n, p in zip(parts, given, strict=True)
     ]
     for name, part in zip(parts, given, strict=True):
         if part is None or part.shape != (batch, units):
             found = "None" if part is None else f"of shape {part.shape}"
             raise ValueError(
-                f"{who}: state {name} is {found}, expected ({batch}, {units}): a row for each row"
+                f"{who}: {what} {name} is {found}, expected ({batch}, {units}): a row for each row"
                 " of the input, a column for each unit; it is never broadcast"
             )
     # copies: with no steps to take this very state is returned
     return cell.State(
-        *(numbers(who, f"state {n}", p, dtype).copy() for n, p in zip(parts, given, strict=True))
+        *(numbers(who, f"{what} {n}", p, dtype).copy() for n, p in zip(parts, given, strict=True))
     )
 
 

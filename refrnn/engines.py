@@ -69,7 +69,7 @@ def prepared(who: str, engine: str, cell: Cell, weights: Weights) -> Runner:
     return partial(reference.run, cell, weights)
 
 
-def _checked(
+def checked(
     cell: str | Cell,
     weights: Weights,
     xs: Any,
@@ -80,6 +80,7 @@ def _checked(
     recurrent_activation: Any,
     last_output: Any,
 ) -> tuple[Cell, Weights, Array, AnyState, dict[str, Array | None]]:
+    """The arguments of `run`, checked: the cell with its activations, and arrays of one dtype."""
     row = checks.cell(cell)
     if activation is not None:
         row = row._replace(act=checks.activation(row.name, "activation", activation))
@@ -150,7 +151,7 @@ def run(
     Raises ValueError for a wrong name, shape or number of parts, TypeError for a wrong dtype,
     before anything is computed.
     """
-    row, weights, xs, state, arrays = _checked(
+    row, weights, xs, state, arrays = checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, last_output
     )
     return prepared(row.name, engine, row, weights)(
@@ -181,7 +182,7 @@ def trace(
     on masked steps too; .h and .c are the state after the step, held where the mask is False. The
     numbers are those of the NumPy engine.
     """
-    row, weights, xs, state, arrays = _checked(
+    row, weights, xs, state, arrays = checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, None
     )
     backwards = checks.flag(row.name, "go_backwards", go_backwards)

@@ -89,20 +89,20 @@ def trace(cell: Cell, weights: Weights, xs: Array, state: AnyState, **options: A
     if not seen:  # no step to take the names from: one on zeros has them
         blank = np.zeros((len(xs), xs.shape[2]), xs.dtype)
         _, gates = cell.step(cell, weights, state, blank)
-        return _fields(gates, lambda part: np.empty((len(xs), 0, part.shape[1]), part.dtype))
-    return _stack(seen)
+        return mapped(gates, lambda part: np.empty((len(xs), 0, part.shape[1]), part.dtype))
+    return stacked(seen)
 
 
-def _fields(gates: Any, function: Any) -> Any:
+def mapped(gates: Any, function: Any) -> Any:
     """`function` of every array of a tuple of gates, `pre` included."""
     return type(gates)(
-        *(_fields(p, function) if isinstance(p, tuple) else function(p) for p in gates)
+        *(mapped(p, function) if isinstance(p, tuple) else function(p) for p in gates)
     )
 
 
-def _stack(seen: list[Any]) -> Any:
+def stacked(seen: list[Any]) -> Any:
     """Tuples of gates, a step each, as one tuple of arrays with a time axis."""
     columns = zip(*seen, strict=True)
     return type(seen[0])(
-        *(_stack(list(c)) if isinstance(c[0], tuple) else np.stack(c, axis=1) for c in columns)
+        *(stacked(list(c)) if isinstance(c[0], tuple) else np.stack(c, axis=1) for c in columns)
     )

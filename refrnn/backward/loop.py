@@ -1,0 +1,134 @@
+"""The loop backwards: back-propagation through time, with the masks and resets of `reference`.
+
+- A masked step computed nothing that counts: its row hands the state's gradient on, and the
+  output's to the step whose output it repeated. Not even a NaN gets out of it.
+- Nothing goes back across a reset.
+- The gradients of the weights are sums over the rows of a step, row 0 first, and then over the
+  steps, the last one processed first.
+
+Nothing is checked here: `refrnn.gradients` does that at the border.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refrnn import reference
+from refrnn.backward.steps import BACK, way
+from refrnn.cells import AnyGates, AnyState, Cell, Weights
+from refrnn.gates import Array
+
+
+class Gradients(NamedTuple):
+    """The gradients of a loss, each named after what it is the gradient of.
+
+    dkernel            (F, G*H)
+    drecurrent_kernel  (H, G*H)
+    dbias              as the bias; None for a layer without one
+    dxs                (B, T, F), steps in the order of xs; zeros where the mask is False
+    dstate             of the initial state, each part (B, H)
+    dlast_output       (B, H), of `last_output`, what a masked first step repeats
+    dtrace             on request: of every gate and sum, each (B, T, H), in processing order;
+                       zeros where the mask is False
+    """
+
+    dkernel: Array
+    drecurrent_kernel: Array
+    dbias: Array | None
+    dxs: Array
+    dstate: AnyState
+    dlast_output: Array
+    dtrace: Any = None
+
+
+class Kept(NamedTuple):
+    """What a step leaves for the way back."""
+
+    t: int  # its index in xs
+    before: AnyState
+    gates: AnyGates
+
+
+def only(where: Array, arrays: Any) -> Any:
+    """A state or gates (B, H), with zeros in the rows where `where` (B, 1) is False."""
+    return reference.mapped(arrays, lambda part: np.where(where, part, 0))
+
+
+def kept(
+    cell: Cell,
+    weights: Weights,
+    xs: Array,
+    state: AnyState,
+    reset: Array | None,
+    go_backwards: bool,
+    **options: Any,
+) -> list[Kept]:
+    """The steps of `reference.steps`, in processing order."""
+    time = range(xs.shape[1])
+    run = reference.steps(
+        cell, weights, xs, state, reset=reset, go_backwards=go_backwards, **options
+    )
+    seen = []
+    for t, (_, after, gates) in zip(reversed(time) if go_backwards else time, run, strict=True):
+        before = state if reset is None else only(~reset[:, t, None], state)
+        seen.append(Kept(t, before, gates))
+        state = after
+    return seen
+
+
+def backward(
+    cell: Cell,
+    weights: Weights,
+    xs: Array,
+    state: AnyState,
+    dys: Array,
+    dlast_output: Array,
+    dstate: AnyState,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    go_backwards: bool = False,
+    zero_output_for_mask: bool = False,
+    truncate: int | None = None,
+    gates: bool = False,
+) -> Gradients:
+    """The gradients of a run, its forward pass included; arguments as for `refrnn.gradients`.
+
+    dys           (B, T, H), of the outputs, in processing order
+    dlast_output  (B, H), of the last output, on top of dys[:, -1]
+    dstate        of the state after the last step, each part (B, H)
+    """
+    back, made = BACK[cell.step], way(cell, weights)
+    dweights = Weights(*map(np.zeros_like, weights))
+    dxs, zeros = np.zeros_like(xs), cell.State(*map(np.zeros_like, state))
+    doutput, dtrace = dlast_output.copy(), []
+    with reference.QUIET():
+        seen = kept(cell, weights, xs, state, reset, go_backwards, mask=mask)
+        for n, (t, before, q) in reversed(list(enumerate(seen))):
+            x, doutput = xs[:, t], doutput + dys[:, n]
+            dnew = dstate._replace(h=dstate.h + doutput)
+            if mask is None:
+                step = back(made, before, x, q, dnew)
+                dstate, doutput = step.state, zeros.h
+            else:
+                live = mask[:, t, None]  # (B, 1)
+                step = back(
+                    made, only(live, before), np.where(live, x, 0), only(live, q), only(live, dnew)
+                )
+                dstate = type(dstate)(
+                    *(np.where(live, d, on) for d, on in zip(step.state, dstate, strict=True))
+                )
+                doutput = np.where(live | zero_output_for_mask, 0, doutput)
+            if reset is not None:
+                remembered = ~reset[:, t, None]  # (B, 1)
+                dstate, doutput = only(remembered, dstate), np.where(remembered, doutput, 0)
+            if truncate is not None and n > 0 and n % truncate == 0:
+                dstate, doutput = zeros, zeros.h
+            dweights = Weights(*(a + b for a, b in zip(dweights, step.weights, strict=True)))
+            dxs[:, t] = step.x
+            dtrace.append(step.gates)
+    shown = None
+    if gates and seen:
+        shown = reference.stacked(dtrace[::-1])
+    elif gates:  # no steps: the names and shapes of a trace
+        shown = reference.trace(cell, weights, xs, state)
+    return Gradients(*dweights, dxs, dstate, doutput, shown)
