@@ -73,7 +73,8 @@ def recording(source: Path, layer: str | None, given: Path | None, seen: Path) -
         hint = "" if layer else f"; name a recurrent layer of it with --layer: {names}"
         raise CannotJudge(f"{source}: {error}{hint}") from None
     outputs = arrays(seen, "y")
-    inputs = {name: outputs.pop(name) for name in ("x", "h0", "c0", "mask") if name in outputs}
+    names = "x", "h0", "c0", "mask"
+    inputs: dict[str, Array] = {n: outputs.pop(n) for n in names if n in outputs}
     inputs |= {} if given is None else arrays(given, "x")
     unknown = sorted(set(inputs) - {"x", "mask", *STATES.values()})
     if unknown or "x" not in inputs:
@@ -84,7 +85,7 @@ def recording(source: Path, layer: str | None, given: Path | None, seen: Path) -
     x, mask = inputs["x"], inputs.get("mask")
     state = None
     if set(inputs) & set(STATES.values()):
-        zeros = np.zeros((len(x), what.units), x.dtype)
+        zeros: Array = np.zeros((len(x), what.units), x.dtype)
         state = [inputs.get(STATES[name], zeros) for name in what.parts[0].states]
     return Recording(what, outputs, x, state, None if mask is None else mask != 0)
 
