@@ -16,6 +16,7 @@ from refrnn.verify.chunks import flat
 from refrnn.verify.subject import Subject, subject
 
 STATES = {"h": "h0", "c": "c0"}  # the first state, as a recording names it
+INPUTS = "x", "mask", *STATES.values()
 
 
 class Recording(NamedTuple):
@@ -73,10 +74,9 @@ def recording(source: Path, layer: str | None, given: Path | None, seen: Path) -
         hint = "" if layer else f"; name a recurrent layer of it with --layer: {names}"
         raise CannotJudge(f"{source}: {error}{hint}") from None
     outputs = arrays(seen, "y")
-    names = "x", "h0", "c0", "mask"
-    inputs: dict[str, Array] = {n: outputs.pop(n) for n in names if n in outputs}
+    inputs: dict[str, Array] = {n: outputs.pop(n) for n in INPUTS if n in outputs}
     inputs |= {} if given is None else arrays(given, "x")
-    unknown = sorted(set(inputs) - {"x", "mask", *STATES.values()})
+    unknown = sorted(set(inputs) - set(INPUTS))
     if unknown or "x" not in inputs:
         raise CannotJudge(
             f"{given or seen}: arrays are {sorted(inputs)}, expected x and, where they were used,"
