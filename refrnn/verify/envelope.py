@@ -17,6 +17,7 @@ What a step makes of that is in `tracked`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -374,6 +375,7 @@ class _Judge:
         """A function of c."""
         total = self.sums([(x, self.Wr), (h, self.Ur)], list(self.bias), self.U)
         pre = gates.LSTMPre(*cast(Any, self.split(total)))
+        act, rec = cache(act), cache(rec)  # the gates are the same for every c
         return lambda c: gates.lstm(pre, c, act, rec)
 
     def _gru_gates(self, x: Array, h: Array) -> list[Tracked]:
