@@ -894,7 +894,7 @@ def with_sums(change: Callable[[Array, int], None]) -> tuple[Any, str, Any]:
 
     def sums(self: Any, factors: Any, bias: Any, recurrent: Any, others: int = 0) -> Tracked:
         result = right(self, factors, bias, recurrent, others)
-        n = sum(len(b) for _, b in factors) + len(bias) + 1 + others
+        n = sum(len(b.value) for _, b in factors) + len(bias) + 1 + others
         parts = {source: part.copy() for source, part in result.parts.items()}
         for part in parts.values():
             change(part, n)

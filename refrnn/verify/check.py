@@ -17,6 +17,7 @@ from refrnn.verify.subject import Subject, in_time, subject
 
 Implementation = Callable[..., Any]
 PROBES = 4096  # rows of a probe batch at most
+LARGE = 16  # rows of large inputs among them
 PREFIXES = 200  # steps of a run that is shown by shorter runs
 
 
@@ -254,17 +255,22 @@ class _Trials:
         return None
 
     def _probes(self) -> None:
-        """One feature at a time from no state, one unit of h at a time without input."""
+        """One feature at a time from no state, one unit of h at a time without input, large inputs.
+
+        The first read every weight, the last the ends of the activations.
+        """
         F = self.what.features
         widths = [part.units for part in self.what.parts for _ in part.states]
         hs = [
             k for k, name in enumerate(n for p in self.what.parts for n in p.states) if name == "h"
         ]
-        rows = F + (max(widths) if self.takes_state else 0)
-        if rows > PROBES:
-            return self._note(f"not probed: {rows} weights a unit, more than {PROBES}")
+        single = F + (max(widths) if self.takes_state else 0)
+        if single > PROBES:
+            return self._note(f"not probed: {single} weights a unit, more than {PROBES}")
+        rows = single + LARGE
         x = np.zeros((rows, 1, F), self.x.dtype)
         x[:F, 0] = np.eye(F)
+        x[single:, 0] = np.random.default_rng(F).normal(0, 8, (LARGE, F))
         state = None
         if self.takes_state:
             state = [np.zeros((rows, width), self.x.dtype) for width in widths]

@@ -10,12 +10,13 @@ The rounding of a sum z = x W + h U + b of n terms is bounded with S = |x||W| + 
     W   n u S / (1 - n u)                                  any order (Jeannerod & Rump 2013)
     P   lambda sqrt(n) u S                                 (Higham & Mary 2019)
     S   variance u^2/3 (n (M^2 + Q/2) + Q), with Q the sum of the squared terms and M the largest
-        of the partial sums that any order passes
+        of x W, h U, b and their sums; for roundings that are independent: long sums of constant or
+        ordered terms, one after another, can exceed it, and W and P hold for those
 
 What a step makes of that is in `tracked`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
@@ -43,7 +44,7 @@ from refrnn.verify.tracked import (
 
 BUDGET = 1e-6  # chance that a correct implementation breaks S in one check
 TURNED = 3  # factors of one product that a rounding may turn over: of 512, 4 once in 1e9
-BLOCK = 2**16  # elements of a gate that are judged at a time, so that they stay in the cache
+BLOCK = 2**14  # elements of a gate that are judged at a time, so that they stay in the cache
 
 
 class Task(NamedTuple):
@@ -154,11 +155,11 @@ class _Judge:
 
     def __init__(self, task: Task, seen: Seen, precision: Precision) -> None:
         self.task, self.seen, self.precision = task, seen, precision
-        self.W, self.U, bias = (_wide(part) for part in task.weights)
+        W, U, bias = (_wide(part) for part in task.weights)
         self.bias = np.atleast_2d(bias)
         self.y = _wide(seen.y)
         B, T, H = self.y.shape
-        F = len(self.W)
+        F = len(W)
         self.shape = B, T, H
         many = max(1, B * T * H)
         self.arithmetic = Arithmetic(
@@ -166,7 +167,8 @@ class _Judge:
             many=standard_deviations(many * len(task.cell.gates) * (F + H + 3)),
             lam=standard_deviations(many),
         )
-        self.Wr, self.Ur = precision.operands(self.W), precision.operands(self.U)
+        self.Wr, self.Ur = (_Matrix.made(precision.operands(matrix)) for matrix in (W, U))
+        self.U = _Matrix.made(U)
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -281,9 +283,9 @@ class _Judge:
 
     def sums(
         self,
-        factors: Sequence[tuple[Array, Array]],
+        factors: Sequence[tuple[Array, "_Matrix"]],
         bias: Sequence[Array],
-        recurrent: Array | None,
+        recurrent: "_Matrix | None",
         others: int = 0,
     ) -> Tracked:
         """The sum of a @ b over the factors, and of the biases, with the bounds above.
@@ -292,17 +294,17 @@ class _Judge:
         others     terms of another sum that may be accumulated with these
         """
         u = self.precision.u
-        n = sum(len(b) for _, b in factors) + len(bias) + 1 + others
+        n = sum(len(b.value) for _, b in factors) + len(bias) + 1 + others
         rounded = self.precision.operands
         used = [(rounded(a), b) for a, b in factors]
-        products = [a @ b for a, b in used]
+        products = [_times(a, b.value) for a, b in used]
         plain = np.asarray(sum(products) + sum(bias))
         value = plain
         if u < U32:
-            exact = doubled.sum_of_products(used, bias)
+            exact = doubled.sum_of_products([(a, b.value) for a, b in used], bias)
             value = np.where(np.isfinite(exact), exact, plain)
-        size = sum(np.abs(a) @ np.abs(b) for a, b in used) + sum(np.abs(b) for b in bias)
-        squares = sum((a * a) @ (b * b) for a, b in used) + sum(b * b for b in bias)
+        size = sum(_times(np.abs(a), b.size) for a, b in used) + sum(np.abs(b) for b in bias)
+        squares = sum(_times(a * a, b.squares) for a, b in used) + sum(b * b for b in bias)
         largest = plain * plain
         for product in products:
             for offset in (0.0, *bias):
@@ -313,8 +315,8 @@ class _Judge:
         part[P] = self.arithmetic.many * np.sqrt(n) * u * size
         if recurrent is not None:
             slack = self.precision.emitted * self.precision.pointwise
-            part[[W, P]] += slack * np.abs(recurrent).sum(0)
-            spread += slack**2 / 3 * (recurrent * recurrent).sum(0)
+            part[[W, P]] += slack * recurrent.sizes
+            spread += slack**2 / 3 * recurrent.norms
         part[DEVIATION] = np.sqrt(spread)
         part[SYSTEMATIC] = 0.0
         part[[W, P, SYSTEMATIC]] += self.precision.tiny
@@ -326,9 +328,9 @@ class _Judge:
 
     def product(self, a: Tracked, columns: slice, others: int) -> Tracked:
         """a @ U for a factor with errors of its own: the state that a reset gate has scaled."""
-        matrix = self.Ur[:, columns]
+        matrix = self.Ur.of(columns)
         result = self.sums([(a.value, matrix)], [], None, others)
-        size, squares = np.abs(matrix), matrix * matrix
+        size, squares = matrix.size, matrix.squares
         totals = a.totals()
         part = np.empty((4, *result.value.shape))
         part[[W, P]] = totals[[W, P]] @ size
@@ -376,18 +378,18 @@ class _Judge:
         total = self.sums([(x, self.Wr), (h, self.Ur)], list(self.bias), self.U)
         pre = gates.LSTMPre(*cast(Any, self.split(total)))
         act, rec = cache(act), cache(rec)  # the gates are the same for every c
-        return lambda c: gates.lstm(pre, c, act, rec)
+        return _Steps(self.task.cell, pre, act, rec)
 
     def _gru_gates(self, x: Array, h: Array) -> list[Tracked]:
         zr = self.columns("zr")
-        factors = [(x, self.Wr[:, zr]), (h, self.Ur[:, zr])]
-        return self.split(self.sums(factors, [b[zr] for b in self.bias], self.U[:, zr]))
+        factors = [(x, self.Wr.of(zr)), (h, self.Ur.of(zr))]
+        return self.split(self.sums(factors, [b[zr] for b in self.bias], self.U.of(zr)))
 
     def gru(self, x: Array, h: Array, act: Any, rec: Any) -> Any:
         z, r = self._gru_gates(x, h)
         g = self.columns("g")
-        from_x = self.sums([(x, self.Wr[:, g])], [self.bias[0][g]], None)
-        from_h = self.sums([(h, self.Ur[:, g])], [self.bias[1][g]], self.U[:, g])
+        from_x = self.sums([(x, self.Wr.of(g))], [self.bias[0][g]], None)
+        from_h = self.sums([(h, self.Ur.of(g))], [self.bias[1][g]], self.U.of(g))
         given: Any = gates.GRUPre(*cast(Any, (z, r, from_x)))
         rest: Any = gates.GRUPre(*cast(Any, (0, 0, from_h)))  # z and r are whole already
         return gates.gru(given, rest, cast(Array, self.carried_on(h)), act, rec)
@@ -395,8 +397,8 @@ class _Judge:
     def gru_reset_before(self, x: Array, h: Array, act: Any, rec: Any) -> Any:
         z, r = self._gru_gates(x, h)
         g = self.columns("g")
-        F, H = len(self.W), len(self.U)
-        from_x = self.sums([(x, self.Wr[:, g])], [self.bias[0][g]], None, others=H)
+        F, H = len(self.Wr.value), len(self.Ur.value)
+        from_x = self.sums([(x, self.Wr.of(g))], [self.bias[0][g]], None, others=H)
 
         def product(rh: Any) -> Any:
             return self.product(rh, g, others=F + 1)
@@ -404,6 +406,56 @@ class _Judge:
         given: Any = gates.GRUPre(*cast(Any, (z, r, from_x)))
         carried = cast(Any, self.carried_on(h))
         return gates.gru_reset_before(given, cast(Any, 0), cast(Any, 0), product, carried, act, rec)
+
+
+class _Matrix(NamedTuple):
+    """A matrix of weights, and what the bounds need of it."""
+
+    value: Array
+    size: Array
+    squares: Array
+    sizes: Array  # of the columns: the sum of |w|
+    norms: Array  # and of w^2
+
+    @classmethod
+    def made(cls, value: Array) -> "_Matrix":
+        size, squares = np.abs(value), value * value
+        return cls(value, size, squares, size.sum(0), squares.sum(0))
+
+    def of(self, columns: slice) -> "_Matrix":
+        """Some columns."""
+        return _Matrix(*(part[..., columns] for part in self))
+
+
+def _times(a: Array, b: Array) -> Array:
+    """a @ b for a (..., K), in one product."""
+    return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
+
+
+class _Steps(NamedTuple):
+    """One step of an LSTM from each c that is given, its sums and gates known."""
+
+    cell: Cell
+    pre: Any
+    act: Any
+    rec: Any
+
+    def __call__(self, c: Tracked) -> Any:
+        return gates.lstm(self.pre, cast(Any, c), self.act, self.rec)
+
+    def values(self, c: Array) -> gates.LSTMGates:
+        """The numbers alone."""
+        pre = gates.LSTMPre(*(part.value for part in self.pre))
+        return gates.lstm(pre, c, self.cell.act.value, self.cell.rec.value)
+
+    def new_c(self, c: Tracked) -> Tracked:
+        """The new c alone: what becomes of it is not computed."""
+
+        def act(z: Any) -> Any:
+            return self.act(z) if z is self.pre.g else Tracked(z.value, {}, z.arithmetic)
+
+        found: Any = gates.lstm(self.pre, cast(Any, c), act, self.rec).c
+        return cast(Tracked, found)
 
 
 class _Carried:
@@ -419,15 +471,16 @@ class _Carried:
         self.error = np.zeros((4, *self.c.shape))  # as `Tracked.totals`, but a variance
         self.last = self.c, self.error  # what the last live step made, seen or not
 
-    def before(self, block: slice, step: Callable[[Tracked], Any]) -> Tracked:
+    def before(self, block: slice, step: "_Steps") -> Tracked:
         """c before each step of a block, with its error; `step` makes the gates of a c."""
         arithmetic = self.judge.arithmetic
         shape = self.live[:, block].shape + self.c.shape[1:]
-        nothing = step(Tracked(np.zeros(shape), {}, arithmetic))
-        before = self._walk(block, nothing.f.value, nothing.c.value)
+        nothing = step.values(np.zeros(shape))
+        before = self._walk(block, nothing.f, nothing.c)
         unit = {"carried": np.ones((4, *shape))}
-        once = step(Tracked(before, unit, arithmetic)).c  # errors of c that are made in one step
+        once = step.new_c(Tracked(before, unit, arithmetic))  # the errors that one step makes of c
         factor = once.parts.pop("carried")
+        factor[[W, P]] *= arithmetic.growth
         errors = self._spread(block, factor, once.totals())
         return Tracked(before, {"carried": errors}, arithmetic)
 

@@ -40,6 +40,11 @@ class Arithmetic:
     many: float
     lam: float
 
+    @property
+    def growth(self) -> float:
+        """What rounding makes of errors themselves: none goes through more than 16 roundings."""
+        return 1 + 16 * self.precision.pointwise
+
     def rounding(self, magnitude: Array) -> Array:
         """The part of one rounding of a value of that magnitude, (4, ...)."""
         u = self.precision.pointwise
@@ -68,6 +73,7 @@ class Tracked:
                 total[row] += np.abs(part[row])
             total[DEVIATION] += part[DEVIATION] ** 2
         total[DEVIATION] = np.sqrt(total[DEVIATION])
+        total[: P + 1] *= self.arithmetic.growth
         return total
 
     def bounds(self) -> dict[str, Array]:
@@ -76,17 +82,12 @@ class Tracked:
 
     def stored(self) -> "Tracked":
         """This, rounded once more."""
-        return self._rounded(
-            self.value, {source: part.copy() for source, part in self.parts.items()}
-        )
+        return self._rounded(self.value, self.parts)
 
     def _rounded(self, value: Array, parts: dict[Any, Array]) -> "Tracked":
         """A result whose own rounding is not in `parts` yet."""
-        u = self.arithmetic.precision.pointwise
-        for part in parts.values():
-            part[: P + 1] *= 1 + u
-        parts[next(_fresh)] = self.arithmetic.rounding(np.abs(value))
-        return Tracked(value, parts, self.arithmetic)
+        rounding = {next(_fresh): self.arithmetic.rounding(np.abs(value))}
+        return Tracked(value, parts | rounding, self.arithmetic)
 
     def __add__(self, other: Any) -> "Tracked":
         if not isinstance(other, Tracked):
@@ -94,9 +95,9 @@ class Tracked:
                 return self  # nothing is added, nothing rounded
             other = Tracked(np.asarray(other, np.float64), {}, self.arithmetic)
         value = self.value + other.value
-        parts = {source: np.array(part) for source, part in self.parts.items()}
-        for source, part in other.parts.items():
-            parts[source] = parts[source] + part if source in parts else np.array(part)
+        parts = self.parts | other.parts
+        for source in self.parts.keys() & other.parts.keys():
+            parts[source] = self.parts[source] + other.parts[source]
         return self._rounded(value, parts)
 
     __radd__ = __add__
@@ -121,9 +122,10 @@ class Tracked:
 
 
 def as_bounds(totals: Array, lam: float) -> dict[str, Array]:
-    """W, P and S from (4, ...) totals; S never exceeds W, because W holds for certain."""
+    """W, P and S from (4, ...) totals; neither exceeds W, because W holds for certain."""
     statistical = lam * totals[DEVIATION] + totals[SYSTEMATIC]
-    return {"W": totals[W], "P": totals[P], "S": np.minimum(statistical, totals[W])}
+    likely = np.minimum(totals[P], totals[W])
+    return {"W": totals[W], "P": likely, "S": np.minimum(statistical, totals[W])}
 
 
 def applied(activation: Activation) -> Callable[[Any], Any]:
@@ -165,7 +167,7 @@ def function_error(activation: Activation, z: Array, value: Array, precision: Pr
 
 NEAR = 2.0**-20  # so near to 1, tanh is off by more:
 BEYOND = 12 / 7  # ONNX Runtime's GRU puts out 1 and 10 spacings for it where |z| is over 9
-RISING = frozenset({"tanh", "sigmoid"})
+SIGMOIDAL = frozenset({"tanh", "sigmoid"})
 EXACT = frozenset({"linear", "relu", "relu6", "hard_tanh", "hard_shrink"})
 RELATIVE = frozenset({"tanh", "leaky_relu", "softsign", "exponential"})
 
@@ -195,7 +197,11 @@ def _slopes(activation: Activation, z: Array, value: Array, reach: Array, fine: 
             return np.where(np.isfinite(steep), steep, 0.0) * (1 + 1e-6)
         reach = np.maximum(reach, 1e-7)
     moved = np.zeros_like(reach)
-    for share in (-1.0, 1.0) if activation.name in RISING else (-1.0, -0.5, 0.5, 1.0):
+    if activation.name in SIGMOIDAL:  # steeper towards 0 than away from it
+        ends: Any = (-np.copysign(1.0, z),)
+    else:
+        ends = (-1.0, -0.5, 0.5, 1.0)
+    for share in ends:
         moved = np.maximum(moved, np.abs(f(z + share * reach) - value))
     slope = np.divide(moved, reach, out=np.zeros_like(reach), where=reach > 0)
     return np.where(np.isfinite(slope), slope, 0.0)
