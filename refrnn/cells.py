@@ -28,6 +28,24 @@ class Weights(NamedTuple):
     bias: Any = None
 
 
+class FurtherWeights(NamedTuple):
+    """The weights of the LSTMs that are not Keras's.
+
+    kernel, recurrent_kernel, bias  (F, 4H), (P, 4H), (4H,), with P = H where nothing is projected
+    peephole                        (3, H): rows i, f, o; zeros where there is none
+    projection                      (H, P), of "lstm_projected" alone
+    clip, cell_clip                 bounds of the sums and of the cell state; infinity for none
+    """
+
+    kernel: Array
+    recurrent_kernel: Array
+    bias: Array
+    peephole: Array
+    projection: Any = None
+    clip: float = np.inf
+    cell_clip: float = np.inf
+
+
 class State(NamedTuple):
     """The state of a SimpleRNN or GRU: h (B, H)."""
 
@@ -42,7 +60,7 @@ class LSTMState(NamedTuple):
 
 
 AnyState = State | LSTMState
-AnyGates = gates.SimpleGates | gates.LSTMGates | gates.GRUGates
+AnyGates = gates.SimpleGates | gates.LSTMGates | gates.GRUGates | gates.ProjectedLSTMGates
 
 
 def dot(a: Array, b: Array) -> Array:
@@ -113,6 +131,36 @@ def lstm_step(
     W, U, b = weights
     z = cell.x_product(x, W) + cell.h_product(state.h, U) + b  # (B, 4H)
     q = gates.lstm(gates.LSTMPre(*np.split(z, 4, axis=-1)), state.c, cell.act.value, cell.rec.value)
+    return LSTMState(q.h, q.c), q
+
+
+def _bounded(bound: float) -> gates.Function:
+    return lambda x: np.clip(x, -bound, bound)
+
+
+def lstm_peephole_step(
+    cell: "Cell", weights: FurtherWeights, state: LSTMState, x: Array
+) -> tuple[LSTMState, gates.LSTMGates]:
+    """Advance an LSTM with peepholes and clips by one step; shapes as for `lstm_step`."""
+    z = cell.x_product(x, weights.kernel) + cell.h_product(state.h, weights.recurrent_kernel)
+    q = gates.lstm_peephole(
+        gates.LSTMPre(*np.split(z + weights.bias, 4, axis=-1)),
+        gates.LSTMPeephole(*weights.peephole),
+        state.c,
+        _bounded(weights.clip),
+        _bounded(weights.cell_clip),
+        cell.act.value,
+        cell.rec.value,
+    )
+    return LSTMState(q.h, q.c), q
+
+
+def lstm_projected_step(
+    cell: "Cell", weights: FurtherWeights, state: LSTMState, x: Array
+) -> tuple[LSTMState, gates.ProjectedLSTMGates]:
+    """Advance an LSTM whose output is projected by one step; the state's h is (B, P)."""
+    _, inner = lstm_peephole_step(cell, weights, state, x)
+    q = gates.lstm_projected(inner, lambda m: dot(m, weights.projection))
     return LSTMState(q.h, q.c), q
 
 
@@ -187,5 +235,14 @@ CELLS: dict[str, Cell] = {
         Cell("gru",              "zrg",  2, State,     gru_step),
         Cell("gru_reset_before", "zrg",  1, State,     gru_reset_before_step),
         Cell("lstm",             "ifgo", 1, LSTMState, lstm_step),
+    )
+}  # fmt: skip
+
+# Cells that Keras does not have: they take FurtherWeights, and only the readable loop runs them.
+FURTHER: dict[str, Cell] = {
+    cell.name: cell
+    for cell in (
+        Cell("lstm_peephole",  "ifgo", 1, LSTMState, lstm_peephole_step),
+        Cell("lstm_projected", "ifgo", 1, LSTMState, lstm_projected_step),
     )
 }  # fmt: skip

@@ -59,6 +59,60 @@ def lstm(pre: LSTMPre, c: Array, act: Function, rec: Function) -> LSTMGates:
     return LSTMGates(i, f, g, o, c, h, pre)
 
 
+class LSTMPeephole(NamedTuple):
+    i: Array  # (H,), as the others
+    f: Array
+    o: Array
+
+
+def lstm_peephole(
+    pre: LSTMPre,
+    peephole: LSTMPeephole,
+    c: Array,
+    clip: Function,
+    clip_cell: Function,
+    act: Function,
+    rec: Function,
+) -> LSTMGates:
+    """Gers & Schmidhuber (2000): the gates see the cell state; with the clips of ONNX and TF1.
+
+    peephole   a weight for each unit, by gate; zeros for none
+    clip       applied to each of the four sums ("clip" of ONNX Runtime and OpenVINO)
+    clip_cell  applied to the new cell state, before o sees it ("cell_clip" of TF1 and TFLite)
+    """
+    pre_i = clip(pre.i + peephole.i * c)
+    pre_f = clip(pre.f + peephole.f * c)
+    pre_g = clip(pre.g)
+    i = rec(pre_i)
+    f = rec(pre_f)
+    g = act(pre_g)
+    c = clip_cell(f * c + i * g)
+    pre_o = clip(pre.o + peephole.o * c)
+    o = rec(pre_o)
+    h = o * act(c)
+    return LSTMGates(i, f, g, o, c, h, LSTMPre(pre_i, pre_f, pre_g, pre_o))
+
+
+class ProjectedLSTMGates(NamedTuple):
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    c: Array
+    m: Array  # o * act(c), what is projected
+    h: Array  # new hidden state, and the output: (B, P)
+    pre: LSTMPre
+
+
+def lstm_projected(q: LSTMGates, product: Function) -> ProjectedLSTMGates:
+    """Sak et al. (2014): the output of an LSTM, projected, is its hidden state.
+
+    q        the gates of the LSTM, with or without peepholes
+    product  the product with the projection, m -> m @ R
+    """
+    return ProjectedLSTMGates(q.i, q.f, q.g, q.o, q.c, q.h, product(q.h), q.pre)
+
+
 class GRUPre(NamedTuple):
     z: Array
     r: Array
