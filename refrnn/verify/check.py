@@ -129,7 +129,7 @@ class _Judging:
     def report(self) -> Report:
         assert self.claimed is not None
         fits = fitting(self.runs, self.claimed)
-        return Report(self.what.who, self.claimed.name, fits, self.runs, self.notes, [])
+        return Report(self.what.who, self.claimed.name, fits, self.runs, self.notes)
 
 
 class _Trials:

@@ -1,34 +1,21 @@
-"""Why does another implementation differ? A search over conventions, one and two at a time.
+"""Why does another implementation differ? The cause, named; or where, and what would tell more."""
 
-Every hypothesis is a `Scene`: it is driven by the implementation's own outputs, so it is right at
-every step or wrong at every step, whatever came before. Thousands are tried on a few rows and steps
-around the first difference; those that survive are held against the bounds of their own, everywhere.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from refrnn.cells import Weights
 from refrnn.gates import Array
-from refrnn.reference import QUIET
-from refrnn.verify.conventions import Edit, applied, catalogue, lost_at
+from refrnn.verify.conventions import catalogue
 from refrnn.verify.envelope import Seen, Task
+from refrnn.verify.fits import fit
 from refrnn.verify.footprint import footprint
 from refrnn.verify.precisions import PRECISIONS, Precision
-from refrnn.verify.scene import ALLOWED, Begin, Fit, Scene, filled, fit, scene, walk, windows
-from refrnn.verify.subject import Part, Subject, subject
-from refrnn.verify.wrong_weights import single_weights
-
-ROWS, STEPS = 3, 12  # of the window on which hypotheses are tried
-NEAR = 0.05  # share of a window's numbers that may be off for a hypothesis to be held against more
-TRIED = 24  # hypotheses of a window that are, at most
-DEEPENED = 6  # hypotheses that a second one is searched for where they leave off
-NUMBERS = 2**16  # outputs on which a hypothesis is finally judged, about
-Edits = tuple[Edit, ...]
+from refrnn.verify.scene import Scene, scene
+from refrnn.verify.search import Found, Search
+from refrnn.verify.separating import separating
+from refrnn.verify.subject import Part, Subject, in_time, subject
 
 
 @dataclass(frozen=True)
@@ -114,8 +101,9 @@ class Explanation:
         lines += [f"  {sentence}" for sentence in self.footprint]
         if self.separating is not None:
             shapes = ", ".join(
-                f"{name} {np.shape(a)}" if isinstance(a, np.ndarray) else name
+                f"{name} {a.shape}" if isinstance(a, np.ndarray) else name
                 for name, a in self.separating.items()
+                if a is not None
             )
             lines.append(f"  told apart by .separating: {shapes}")
         lines.append(f"  ({self.tried} hypotheses in {self.precision})")
@@ -128,195 +116,6 @@ def _plain(value: Any) -> Any:
     return None if value is None else [_plain(part) for part in value]
 
 
-class Found(NamedTuple):
-    """A hypothesis that was held against the bounds."""
-
-    edits: Edits
-    scene: Scene
-    fit: Fit
-    rows: Array  # of the scene, those of the fit
-
-
-class Search:
-    """The search for what one recurrent layer does differently."""
-
-    def __init__(self, base: Scene, edits: Sequence[Edit]) -> None:
-        self.base, self.edits = base, list(edits)
-        self.tried = 0
-        self.rows = _rows(base)
-        self.whole = self._found((), base)
-
-    # --- the order of search ------------------------------------------------------------------
-
-    def run(self) -> list[Found]:
-        """The hypotheses that fit, best first; where none does, the nearest."""
-        ranked, found = self._singles(self.whole)
-        if self.whole.fit.fits:
-            return [self.whole, *found]
-        if found:
-            return found
-        found = self._pairs(ranked)
-        for edits, _ in ranked[:DEEPENED]:
-            if len(found) >= TRIED:
-                break
-            found += self._singles(self._at(edits))[1]
-        if found:
-            unique = {frozenset(e.name for e in f.edits): f for f in found}
-            return list(unique.values())
-        nearest = [self._at(edits) for edits, _ in ranked[:3]]
-        return sorted(nearest, key=lambda f: -f.fit.inside)
-
-    def _at(self, edits: Edits) -> Found:
-        changed = applied(edits, self.base)
-        assert changed is not None
-        return self._found(edits, changed)
-
-    def _found(self, edits: Edits, s: Scene) -> Found:
-        """A scene held against its bounds, on as many rows as are worth it."""
-        same = s.xs.shape[:2] == self.base.xs.shape[:2]
-        rows = self.rows if same else np.arange(len(s.y))[: _many(s)]
-        return Found(edits, s, fit(s, rows), rows)
-
-    def _singles(self, near: Found) -> tuple[list[tuple[Edits, float]], list[Found]]:
-        """All ways to change a hypothesis by one edit: ranked, and those that fit."""
-        aspects = {edit.aspect for edit in near.edits}
-        window = _Window(near)
-        # an aspect that is settled may be changed again only by another rule for carrying
-        options = [e for e in self.edits if e.aspect not in aspects]
-        if near.fit.first_misfit() is None and not near.fit.fits:
-            options = [e for e in options if e.aspect == "returned state"]
-        else:
-            options += _borders(near)
-        tests = [(near.edits + (edit,)) for edit in options]
-        ranked = self._ranked(tests, window)
-        found = self._surviving(ranked)
-        if not near.fit.fits and not found:
-            for edit in single_weights(near.scene, near.fit, window.rows):
-                changed = edit.apply(near.scene)
-                assert changed is not None
-                hypothesis = self._found((*near.edits, edit), changed)
-                if hypothesis.fit.fits:
-                    found.append(hypothesis)
-        return ranked, found
-
-    def _pairs(self, ranked: Sequence[tuple[Edits, float]]) -> list[Found]:
-        """All pairs of usual edits of different aspects."""
-        window = _Window(self.whole)
-        usual = [e for (e,), _ in ranked if not e.rare and e.aspect != "returned state"]
-        pairs = [(a, b) for a, b in combinations(usual, 2) if a.aspect != b.aspect]
-        short = _Window(self.whole, 3)
-        few = [edits for edits in pairs if self._score(edits, short)[0] <= 0.3]
-        return self._surviving(self._ranked(few, window))
-
-    # --- trying -------------------------------------------------------------------------------
-
-    def _ranked(
-        self, tests: Sequence[Edits], window: "_Window"
-    ) -> list[tuple[Edits, float]]:
-        """Hypotheses by the share of the window's numbers that are off, then by the median."""
-        scored = []
-        for edits in tests:
-            outside, middle = self._score(edits, window)
-            if outside <= 1:
-                scored.append(((outside, middle), len(scored), edits))
-        return [(edits, score[0]) for score, _, edits in sorted(scored, key=lambda s: s[:2])]
-
-    def _score(self, edits: Edits, window: "_Window") -> tuple[float, float]:
-        self.tried += 1
-        changed = applied(edits, self.base)
-        if changed is None:
-            return 2.0, np.inf
-        return window.score(changed)
-
-    def _surviving(self, ranked: Sequence[tuple[Edits, float]]) -> list[Found]:
-        found = []
-        for edits, outside in ranked[:TRIED]:
-            if outside > NEAR:
-                break
-            hypothesis = self._at(edits)
-            if hypothesis.fit.fits:
-                found.append(hypothesis)
-        return found
-
-
-def _many(s: Scene) -> int:
-    """How many rows are judged."""
-    _, T, H = s.y.shape
-    return max(1, NUMBERS // max(1, T * H))
-
-
-def _rows(s: Scene) -> Array:
-    """The rows to judge: all, or the first and those that differ most."""
-    B, many = len(s.y), _many(s)
-    if B <= many:
-        return np.arange(B)
-    with QUIET():
-        off = np.abs(walk(s).expected - s.y).max(axis=(1, 2), initial=0)
-    worst = np.argsort(-np.nan_to_num(off, nan=np.inf), kind="stable")
-    chosen = [*worst[: (many + 1) // 2], *range(B)]
-    return np.sort(np.array(list(dict.fromkeys(int(r) for r in chosen))[:many]))
-
-
-class _Window:
-    """Some rows and steps around the first misfit of a hypothesis."""
-
-    def __init__(self, near: Found, steps: int = STEPS) -> None:
-        s, f = near.scene, near.fit
-        B, T, _ = s.y.shape
-        rows = max(ROWS, 36 // max(1, T))
-        judged, self.start, self.stop = windows(f, rows, steps)
-        self.rows = near.rows[judged]
-        self.axes = s.xs.shape
-        self.begin = None
-        if self.start:
-            w = f.walk
-            state = (w.h, w.c) if w.c is not None else (w.h,)
-            at = tuple(part[judged, self.start] for part in state)
-            kept = None if w.kept is None else w.kept[judged, self.start]
-            self.begin = Begin(at, kept)
-        seen = f.margin[judged, self.start : self.stop]
-        error = f.error[judged, self.start : self.stop]
-        bound = np.abs(error[seen > 0]) / seen[seen > 0]
-        bound = bound[np.isfinite(bound) & (bound > 0)]
-        self.tolerance = 2 * ALLOWED * float(bound.max(initial=1e-12))
-        self.pointwise = s.precision.pointwise
-        self.steps = steps
-
-    def score(self, s: Scene) -> tuple[float, float]:
-        """The share of numbers that are off, and the median error, in tolerances."""
-        rows, start, stop, begin = self.rows, self.start, self.stop, self.begin
-        if s.xs.shape != self.axes:
-            rows, start, stop, begin = list(range(min(ROWS, len(s.y)))), 0, self.steps, None
-        with QUIET():
-            w = walk(s, rows, start, stop, begin)
-            off = np.abs(w.expected - s.y[rows, start:stop]).ravel()
-        if not len(off):
-            return 2.0, np.inf
-        tolerance = self.tolerance * max(1.0, s.precision.pointwise / self.pointwise)
-        off[np.isnan(off)] = np.inf
-        half = len(off) // 2
-        return float(np.mean(off > tolerance)), float(np.partition(off, half)[half] / tolerance)
-
-
-def _borders(near: Found) -> Iterator[Edit]:
-    """The state, or a part of it, is lost at the first misfit; once, or again and again."""
-    k = near.fit.first_misfit()
-    T = near.scene.y.shape[1]
-    if k is None or k < 1:
-        return
-    kinds = [(parts, restarts) for parts in ("hc", "h", "c") for restarts in (False, True)]
-    for parts, restarts in kinds:
-        if parts != "hc" and len(near.scene.state) == 1:
-            continue
-        if k > 1:
-            yield lost_at([k], parts, restarts, f"step {k}")
-        if 1 < k and 2 * k < T:
-            yield lost_at(range(k, T, k), parts, restarts, f"steps {k}, {2 * k}, ... (every {k})")
-
-
-# --- the answer ------------------------------------------------------------------------------------
-
-
 def explain(
     candidate: Any,
     reference: Any,
@@ -327,33 +126,237 @@ def explain(
 ) -> Explanation:
     """Say why another implementation of one recurrent layer differs.
 
-    candidate  its outputs, as `check` takes them: y, or (y, h) or (y, h, c), or a dictionary of
-               arrays by name; or a function f(x, initial_state=None, mask=None) that returns them
+    candidate  its outputs as `check` takes them: y (B, T, H), or (y, h) or (y, h, c), or a
+               dictionary of arrays by name. Or a function f(x, initial_state=None, mask=None) that
+               returns them: where its outputs agree or leave more than one cause, it is also run on
+               probes, one feature and one unit of the state at a time. One that returns its last
+               output only, (B, H), is run on all beginnings of x.
     reference  a built LSTM, GRU or SimpleRNN layer, a Bidirectional of one, a model of one such
                layer, or a cell's name and `refrnn.Weights`
     x          (B, T, F)
     state      the first state, [h] or [h, c], each (B, H); None for zeros
     mask       (B, T) of booleans, or None
-    precision  the arithmetic that is claimed, one of PRECISIONS; None for that of the dtypes
+    precision  the arithmetic that is claimed, one of PRECISIONS; None for that of the candidate's
+               dtype, or of the reference's if that is coarser
 
-    Returns an Explanation. Raises ValueError and TypeError for arguments that do not fit; what the
-    candidate raises goes through.
+    Returns an Explanation; it raises nothing for a wrong implementation. Raises ValueError and
+    TypeError for arguments that do not fit, and ValueError for arrays that show the last output
+    only; what the candidate raises goes through.
     """
     what = subject(reference)
-    tasks = what.tasks(x, state, mask)
-    asked = PRECISIONS[precision or "float32"]
-    arrays = what.checked(what.named(candidate), *tasks[0].xs.shape[:2])
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(
+            f"{what.who}: precision is {precision!r}, expected one of"
+            f" {', '.join(map(repr, PRECISIONS))}"
+        )
+    data = Data(what, x, state, mask)
+    if not callable(candidate):
+        arrays = what.checked(what.named(candidate), *data.x.shape[:2])
+        return _explained(what, precision, arrays, data)
+    arrays = data.outputs(candidate)
+    found = _explained(what, precision, arrays, data)
+    if len(found.fits) == 1 and not found.agrees:
+        return found
+    probe = data.probes(what)
+    on_probes = _explained(what, precision, probe.outputs(candidate), probe)
+    if found.agrees:
+        return found if on_probes.agrees else on_probes
+    if not found.fits:
+        return on_probes if on_probes.fits and not on_probes.agrees else found
+    both = {cause.edits for cause in on_probes.fits}
+    kept = [cause for cause in found.causes if cause.edits in both]
+    if not kept:
+        return found
+    verdict, separating = kept[0].name, found.separating
+    if len(kept) > 1:
+        verdict = _several(kept, found.separating)
+    else:
+        separating = None
+    return replace(found, verdict=verdict, causes=kept, separating=separating)
+
+
+class Data:
+    """What a candidate is run on, in the order of time."""
+
+    def __init__(self, what: Subject, x: Any, state: Any, mask: Any) -> None:
+        tasks = what.tasks(x, state, mask)
+        backwards = what.parts[0].backwards
+        self.what, self.tasks = what, tasks
+        self.x, self.mask = (in_time(a, backwards) for a in (tasks[0].xs, tasks[0].mask))
+        self.state = None if state is None else [p for task in tasks for p in task.state]
+
+    def outputs(self, candidate: Callable[..., Any]) -> dict[str, Array]:
+        """A run of a candidate: every output, by the run of every beginning if need be."""
+        T = self.x.shape[1]
+        whole = self._call(candidate, slice(None))
+        if whole["y"].ndim > 2 or len(self.what.parts) > 1:
+            return whole
+        backwards = self.what.parts[0].backwards
+        pieces = [slice(T - t, T) if backwards else slice(t) for t in range(1, T)]
+        ys = [self._call(candidate, piece)["y"] for piece in pieces]
+        return {**whole, "y": np.stack([*ys, whole["y"]], axis=1)}
+
+    def _call(self, candidate: Callable[..., Any], piece: slice) -> dict[str, Array]:
+        given: dict[str, Any] = {}
+        if self.state is not None:
+            given["initial_state"] = [part.copy() for part in self.state]
+        if self.mask is not None:
+            given["mask"] = self.mask[:, piece].copy()
+        x = self.x[:, piece].copy()
+        arrays = {n: np.array(a) for n, a in self.what.named(candidate(x, **given)).items()}
+        return self.what.checked(arrays, *x.shape[:2])
+
+    def probes(self, what: Subject) -> "Data":
+        """One feature at a time, one unit of the state at a time where a state was given, and rows
+        of random numbers."""
+        rng = np.random.default_rng(0)
+        F, T = what.features, 4
+        widths = [] if self.state is None else [part.shape[1] for part in self.state]
+        rows = F + max(widths, default=0) + 4
+        x = rng.normal(size=(rows, T, F))
+        x[:F, 0] = np.eye(F)
+        x[F:-4, 0] = 0
+        states = []
+        for width in widths:
+            part = rng.uniform(-0.9, 0.9, (rows, width))
+            part[:F] = 0
+            part[F : F + width] = np.eye(width)
+            states.append(part.astype(what.dtype))
+        mask = None
+        if self.mask is not None:
+            mask = np.ones((rows, T), bool)
+            mask[-4:] = rng.random((4, T)) < 0.6
+        return Data(what, x.astype(what.dtype), states if widths else None, mask)
+
+
+def _explained(
+    what: Subject, asked: str | None, arrays: Mapping[str, Array], data: Data
+) -> Explanation:
+    """The search in each part, put together."""
+    if arrays["y"].ndim == 2:
+        if data.x.shape[1] != 1:
+            raise ValueError(
+                f"{what.who}: the candidate's y has shape {arrays['y'].shape}, expected"
+                f" {(*data.x.shape[:2], what.units)}, all outputs, because a cause is"
+                " found step by step; give the candidate as a function to have its beginnings run"
+            )
+        arrays = {**arrays, "y": arrays["y"][:, None]}
+    claimed = PRECISIONS[asked] if asked is not None else _native(what, arrays)
+    stored = what.stored_as(claimed)
+    tasks = Data(stored, data.x, data.state, data.mask).tasks
     seens = what.seen(arrays)
-    (part,), (task,), (seen,) = what.parts, tasks, seens
-    base = scene(task, seen, asked)
-    search = Search(base, catalogue(base, part.backwards, part.turned))
-    found = search.run()
-    causes = [_cause(f) for f in found]
-    return Explanation(what.who, causes[0].name, causes, [], None, asked.name, search.tried)
+    searches = [
+        _Explained(part, scene(task, seen, claimed))
+        for part, task, seen in zip(stored.parts, tasks, seens, strict=True)
+    ]
+    if len(searches) == 2 and not any(s.fits for s in searches):
+        exchanged = _exchanged(stored.parts, tasks, seens, claimed)
+        if exchanged is not None:
+            return Explanation(what.who, exchanged.name, [exchanged], [], None, claimed.name, 1)
+    return _together(what.who, searches, claimed.name)
 
 
-def _cause(found: Found) -> Cause:
-    names = tuple(edit.name for edit in found.edits)
-    name = "; and ".join(names) if names else "agrees: no change is needed"
-    f = found.fit
-    return Cause(name, names, f.inside, f.worst, f.fits)
+def _native(what: Subject, arrays: Mapping[str, Array]) -> Precision:
+    names = {a.dtype.name for a in arrays.values()} | {what.dtype.name}
+    return max((PRECISIONS[n] for n in names if n in PRECISIONS), key=lambda p: p.pointwise)
+
+
+def _exchanged(
+    parts: Sequence[Part], tasks: Sequence[Task], seens: Sequence[Seen], claimed: Precision
+) -> Cause | None:
+    """The halves of a Bidirectional in the other order."""
+    halves = [in_time(seen.y, part.turned) for part, seen in zip(parts, seens, strict=True)]
+    fits = [
+        fit(scene(task, Seen(in_time(y, part.turned)), claimed))
+        for part, task, y in zip(parts, tasks, halves[::-1], strict=True)
+        if y.shape == halves[0].shape
+    ]
+    if len(fits) < 2 or not all(f.fits for f in fits):
+        return None
+    name = "the outputs of the forward and the backward layer are exchanged"
+    return Cause(name, (name,), 1.0, max(f.worst for f in fits), True)
+
+
+class _Explained:
+    """The search in one part, and what is said of it."""
+
+    def __init__(self, part: Part, base: Scene) -> None:
+        self.part, self.base = part, base
+        self.search = Search(base, catalogue(base, part.backwards, part.turned))
+        self.found = self.search.run()
+        self.causes = [self._cause(f) for f in self.found]
+
+    @property
+    def fits(self) -> list[Cause]:
+        return [c for c in self.causes if c.exact]
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.fits) and not self.fits[0].edits
+
+    def _cause(self, found: Found) -> Cause:
+        way = f"{self.part.way}: " if self.part.way else ""
+        names = tuple(way + edit.name for edit in found.edits)
+        name = "; and ".join(names) if names else AGREES
+        exact = self.search.explains(found)
+        return Cause(name, names, found.fit.inside, found.fit.worst, exact)
+
+    def footprint(self) -> list[str]:
+        if self.fits:
+            return []
+        whole = self.search.whole
+        way = f"{self.part.way}: " if self.part.way else ""
+        return [
+            way + sentence
+            for sentence in footprint(self.base, whole.fit, whole.rows, self.part.turned)
+        ]
+
+    def separating(self) -> dict[str, Any] | None:
+        fitting = [f.edits for f in self.found if self.search.explains(f)]
+        apart = separating(self.base, fitting) if len(fitting) > 1 else None
+        if apart is None:
+            return None
+        turned = {name: in_time(apart[name], self.part.backwards) for name in ("x", "mask")}
+        return {**apart, **turned}
+
+
+AGREES = "agrees: no change is needed"
+
+
+def _together(who: str, parts: Sequence[_Explained], precision: str) -> Explanation:
+    tried = sum(part.search.tried for part in parts)
+    marks = [sentence for part in parts for sentence in part.footprint()]
+    wrong = [part for part in parts if not part.agrees] or list(parts[:1])
+    apart = next((a for a in (part.separating() for part in wrong) if a is not None), None)
+    causes = [cause for part in wrong for cause in part.causes]
+    if len(parts) == 1 or len(wrong) == 1:
+        verdict = _verdict(wrong[0], apart)
+        if parts[0] is wrong[0] and all(part.agrees for part in parts):
+            causes = parts[0].causes
+    else:
+        verdict = "; ".join(_verdict(part, apart) for part in wrong)
+    return Explanation(who, verdict, causes, marks, apart, precision, tried)
+
+
+def _verdict(part: _Explained, apart: Mapping[str, Any] | None) -> str:
+    if not part.fits:
+        nearest = ""
+        if part.causes:
+            near = part.causes[0]
+            nearest = f"; the nearest, {near.name}, explains {near.fit:.0%} of the numbers"
+        way = f"{part.part.way}: " if part.part.way else ""
+        return (
+            f"{way}none of these: no convention, nor two of them, explains the difference{nearest}"
+        )
+    if len(part.fits) == 1:
+        return part.fits[0].name
+    return _several(part.fits, apart)
+
+
+def _several(fits: Sequence[Cause], apart: Mapping[str, Any] | None) -> str:
+    others = [cause.name for cause in fits if cause.edits]
+    listed = " | ".join(others[:4]) + (f" | {len(others) - 4} more" if len(others) > 4 else "")
+    end = "" if apart is not None else "; no input was found that tells them apart"
+    if not fits[0].edits:
+        return f"{fits[0].name}, but these would give the same numbers here: {listed}{end}"
+    return f"{len(fits)} explanations give the same numbers here: {listed}{end}"

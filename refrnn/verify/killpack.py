@@ -13,7 +13,7 @@ rounded to float32.
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ import numpy as np
 from refrnn import reference
 from refrnn.cells import CELLS, Cell, Weights
 from refrnn.files.atomic import replacing
+from refrnn.files.onnx import messages
 from refrnn.gates import Array
-from refrnn.verify import onnx_messages
 from refrnn.verify.grade import Grade, grade_vectors
 
 SEEDS = {"simple": 0, "gru": 2, "gru_reset_before": 1, "lstm": 0}
@@ -307,15 +307,30 @@ def as_onnx(arrays: Mapping[str, Array]) -> dict[str, bytes]:
         inputs, outputs = _onnx_values(group, order)
         title = "test_" + name.replace("/", "_")
         settings = {"hidden_size": len(group["recurrent_kernel"]), **attributes}
-        files[f"onnx/{title}/model.onnx"] = onnx_messages.model(
-            title, op, settings, inputs, outputs
-        )
+        files[f"onnx/{title}/model.onnx"] = _onnx_model(title, op, settings, inputs, outputs)
         data = f"onnx/{title}/test_data_set_0"
         given = [(n, a) for n, a in inputs if a is not None]
         for kind, tensors in (("input", given), ("output", outputs)):
             for k, (label, array) in enumerate(tensors):
-                files[f"{data}/{kind}_{k}.pb"] = onnx_messages.tensor(label, array)
+                files[f"{data}/{kind}_{k}.pb"] = messages.tensor(label, array)
     return files
+
+
+def _onnx_model(
+    title: str,
+    op: str,
+    attributes: Mapping[str, "int | str"],
+    inputs: Sequence[tuple[str, Array | None]],
+    outputs: Sequence[tuple[str, Array]],
+) -> bytes:
+    """A model of one node, whose inputs are the graph's; an input of None is left out."""
+    names = [name if array is not None else "" for name, array in inputs]
+    node = messages.node(op, names, [name for name, _ in outputs], attributes, title)
+    given, returned = (
+        [messages.value(n, a.dtype.name, a.shape) for n, a in pairs if a is not None]
+        for pairs in (inputs, outputs)
+    )
+    return messages.model(title, [node], given, returned)
 
 
 def _onnx_values(

@@ -11,6 +11,7 @@ import numpy as np
 from refrnn.engines import run as run_reference
 from refrnn.gates import Array
 from refrnn.reference import QUIET
+from refrnn.verify.conventions.blind import blind
 from refrnn.verify.envelope import Judged, Seen, Task, judge
 from refrnn.verify.freerun import free_run
 from refrnn.verify.page import page, write
@@ -190,7 +191,6 @@ class Report:
     fits       names of PRECISIONS that the runs do fit, finest first
     runs       each run with its margins
     notes      what else was seen: runs that were not possible, bits that differ
-    blind      wrong implementations that these runs could not have told from a right one
     """
 
     who: str
@@ -198,7 +198,14 @@ class Report:
     fits: list[str]
     runs: list[Run]
     notes: list[str]
-    blind: list[str]
+
+    @cached_property
+    def blind(self) -> list[str]:
+        """Wrong conventions that these runs could not have told from the right one, in words.
+
+        Looked for when it is asked for, or printed: it costs more than the check.
+        """
+        return blind([task for run in self.runs for task in run.tasks])
 
     @property
     def margins(self) -> dict[str, float]:

@@ -2,10 +2,11 @@
 
 A scene is a task and an answer to it together, so that a convention can change either: other
 weights, another input, another rule for the state, or the answer read in another order. `walk`
-says what each step should give, driven by the answer's own outputs as in `envelope`, and `fit` how
-far the answer is from that. Plain conventions and broken ones are walked by one piece of code.
+says what each step should give, driven by the answer's own outputs as in `envelope`. Plain
+conventions and broken ones are walked by one piece of code.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,13 +16,24 @@ from refrnn import gates
 from refrnn.cells import Cell, Weights
 from refrnn.gates import Array
 from refrnn.reference import QUIET
-from refrnn.verify.envelope import Seen, Task, judge
+from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.precisions import Precision
 
-ALLOWED = 2.0  # times the S bound: what a fitting scene's worst number may be off
 ALL = slice(None)
-BLOCK = 2**15  # outputs whose bounds are computed at a time
+
+
 ZEROS, FIRST = 0, 1  # rows of the sources of h, before the outputs
+
+
+class Form(NamedTuple):
+    """Equations that are miswritten; arrays of one step or of many.
+
+    c  (gates, c before) -> c; None but for an LSTM
+    h  (activation, gates, state before, c) -> h
+    """
+
+    c: Callable[[Any, Array], Array] | None
+    h: Callable[[Any, Any, Sequence[Array], Any], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +47,16 @@ class Scene:
     cs         (B, T, H), c after each step, NaN where hidden; or None
     mask, reset, calls, last_output
                as in `envelope.Task`
-    emits      what masked steps emit: "held", the last output, "zeros", or "computed" as if live
+    emits      what masked steps emit: "held", the last output, "zeros", the "state", or "computed"
+               as if live
     runs_on    the parts of the state that masked steps change
-    lost       (T,), True where the state is lost before the step, the parts `lost_parts` of it
+    clears     masked steps clear the state
+    lost       (T,), True where the step does not take the state, or not the parts `lost_parts`
+    lost_kept  the loss lasts where the step is masked
     restarts   what is lost starts from the first state again, not from zeros
     lag        how many steps old the h is that a step takes
-    returns    which state is returned: "after" the last step, "before" it, the "first" or "zeros"
+    returns    (walk, first state) -> the state that is returned, by name
+    form       equations that are not those of the cell, or None
     """
 
     cell: Cell
@@ -57,11 +73,21 @@ class Scene:
     last_output: Array | None = None
     emits: str = "held"
     runs_on: frozenset[str] = frozenset()
+    clears: bool = False
     lost: Array | None = None
     lost_parts: frozenset[str] = frozenset({"h", "c"})
+    lost_kept: bool = True
     restarts: bool = False
     lag: int = 1
-    returns: str = "after"
+    returns: "Returns" = lambda w, first: w.after
+    form: Form | None = None
+
+    @property
+    def forgets(self) -> Array | None:
+        """(B, T), True where the state is cleared before the step."""
+        if not self.clears or self.mask is None:
+            return self.reset
+        return ~self.mask if self.reset is None else self.reset | ~self.mask
 
 
 def scene(task: Task, seen: Seen, precision: Precision) -> Scene:
@@ -111,6 +137,9 @@ class Walk(NamedTuple):
     after: dict[str, Array]
 
 
+Returns = Callable[[Walk, Sequence[Array]], dict[str, Array]]
+
+
 class Begin(NamedTuple):
     """Where a window in the middle begins: the state, and the last output."""
 
@@ -129,8 +158,9 @@ def walk(
     y = scene.y[rows, start:stop]
     x = scene.xs[rows, start:stop]
     R, L, _ = y.shape
-    cut = [None if a is None else a[rows, start:stop] for a in (scene.mask, scene.reset)]
-    mask, reset = cut
+    mask, reset, forgets = (
+        None if a is None else a[rows, start:stop] for a in (scene.mask, scene.reset, scene.forgets)
+    )
     lost = None if scene.lost is None else scene.lost[start:stop]
     if begin is None:
         first = tuple(part[rows] for part in scene.state)
@@ -141,7 +171,7 @@ def walk(
     sources[:, ZEROS], sources[:, FIRST], sources[:, 2:] = 0, first[0], y
     hidden = ~mask if mask is not None and "h" in scene.runs_on else None
     live = None if hidden is not None else mask
-    origin = _origin(scene, L, live, reset, lost)
+    origin = _origin(scene, L, live, forgets, lost)
     product = _product(scene.precision)
     cell = scene.cell._replace(x_product=product, h_product=product)
     operands = scene.precision.operands
@@ -149,14 +179,16 @@ def walk(
     weights = Weights(operands(W), operands(U), b)
     for _ in range(1 if hidden is None else 2 + int(hidden.sum(1).max(initial=0))):
         h = sources[:, 1:-1] if origin is None else _taken(sources, origin[:, :-1])
-        state = cell.State(h) if len(first) == 1 else cell.State(h, np.zeros_like(h))
-        _, q = cell.step(cell, weights, state, x)
+        state: Any = (h,) if len(first) == 1 else (h, np.zeros_like(h))
+        q: Any = cell.step(cell, weights, cell.State(*state), x)[1]
         c = None
         ends = first
         if len(first) == 2:
-            c, c_end = _carried(scene, first[1], q.f, q.c, mask, reset, lost, rows, start)
+            c, c_end = carried(scene, first[1], q, rows, start)
             q = gates.lstm(q.pre, c, cell.act.value, cell.rec.value)
             ends = first[0], c_end
+        if scene.form is not None:
+            q = formed(scene, q, h, c)
         if hidden is None:
             break
         filled = np.where(hidden[:, :, None], q.h, y)
@@ -169,7 +201,8 @@ def walk(
     if mask is not None:
         kept = _kept(scene, y, mask, reset, last, start)
         if scene.emits != "computed":
-            expected = np.where(mask[:, :, None], q.h, 0 if scene.emits == "zeros" else kept)
+            instead = {"held": kept, "zeros": np.zeros(()), "state": h}[scene.emits]
+            expected = np.where(mask[:, :, None], q.h, instead)
     return Walk(x, h, c, kept, q.h, expected, q, after)
 
 
@@ -197,55 +230,77 @@ def _origin(
 
     None where it is simply the output before.
     """
-    lose = lost is not None and "h" in scene.lost_parts
-    if live is None and reset is None and not lose and scene.lag == 1:
+    lose = None if "h" not in scene.lost_parts else lost
+    if live is None and reset is None and lose is None and scene.lag == 1:
         return None
     R = len(scene.y) if live is None else len(live)
     before = np.arange(L + 1) - 1
     if live is not None:
         before = np.concatenate([np.full((R, 1), -1), _latest(live)], axis=1)
-    if scene.lag > 1:
-        before = np.maximum(before - (scene.lag - 1), -1)
-        before[..., -1] = L - 1  # the state that is returned is not stale
+    if scene.lag > 1:  # but what is returned is not stale
+        stale = before[..., np.maximum(np.arange(L) - (scene.lag - 1), 0)]
+        before = np.concatenate([stale, before[..., -1:]], axis=-1)
     origin = before + 2
     if reset is not None:
         padded = np.concatenate([reset, np.zeros((len(reset), 1), bool)], axis=1)
         origin = np.where(_latest(padded) > before, ZEROS, origin)
-    if lose:
-        padded = np.append(lost, False)
-        origin = np.where(_latest(padded) > before, FIRST if scene.restarts else ZEROS, origin)
+    if lose is not None:
+        padded = np.append(lose, False)
+        gone = _latest(padded) > before if scene.lost_kept else padded
+        origin = np.where(gone, FIRST if scene.restarts else ZEROS, origin)
     return np.atleast_2d(origin)
 
 
-def _carried(
-    scene: Scene,
-    first: Array,
-    f: Array,
-    added: Array,
-    mask: Array | None,
-    reset: Array | None,
-    lost: Array | None,
-    rows: Any,
-    start: int,
+def carried(
+    scene: Scene, first: Array, q: Any, rows: Any = ALL, start: int = 0
 ) -> tuple[Array, Array]:
-    """c before each step and after the last: c' = f c + i g."""
-    before = np.empty_like(f)
-    L = f.shape[1]
-    cs = None if scene.cs is None else scene.cs[rows, start : start + L]
-    lose = lost if lost is not None and "c" in scene.lost_parts else None
+    """c before each step (R, L, H) and after the last (R, H).
+
+    first  (R, H), before the window that begins at step `start`
+    q      the gates for c = 0, so that its own c is what a step adds
+    """
+    before = np.empty_like(q.f)
+    L = before.shape[1]
+    cs, mask, reset = (
+        None if a is None else a[rows, start : start + L]
+        for a in (scene.cs, scene.mask, scene.forgets)
+    )
+    lose = None
+    if scene.lost is not None and "c" in scene.lost_parts:
+        lose = scene.lost[start : start + L]
     frozen = None if mask is None or "c" in scene.runs_on else ~mask
     c = first
     for t in range(L):
         if reset is not None:
             c = np.where(reset[:, t, None], 0, c)
+        taken = c
         if lose is not None and lose[t]:
-            c = first if scene.restarts else np.zeros_like(first)
-        before[:, t] = c
-        new = f[:, t] * c + added[:, t]
+            taken = first if scene.restarts else np.zeros_like(first)
+            c = taken if scene.lost_kept else c
+        before[:, t] = taken
+        if scene.form is None or scene.form.c is None:
+            new = q.f[:, t] * taken + q.c[:, t]
+        else:
+            new = scene.form.c(_at_step(q, t), taken)
         c = new if frozen is None else np.where(frozen[:, t, None], c, new)
         if cs is not None:
             c = np.where(np.isnan(cs[:, t]), c, cs[:, t])
     return before, c
+
+
+def _at_step(q: Any, t: int) -> Any:
+    """One step of a tuple of gates."""
+    return type(q)(*(_at_step(a, t) if isinstance(a, tuple) else a[:, t] for a in q))
+
+
+def formed(scene: Scene, q: Any, h: Array, c: Array | None) -> Any:
+    """Gates with the new state that a form makes of them."""
+    assert scene.form is not None
+    act = scene.cell.act.value
+    if c is None:
+        return q._replace(h=scene.form.h(act, q, (h,), None))
+    q = q._replace(c=q.c if scene.form.c is None else scene.form.c(q, c))
+    return q._replace(h=scene.form.h(act, q, (h, c), q.c))
 
 
 def _kept(
@@ -267,133 +322,6 @@ def _kept(
     return _taken(sources, origin)
 
 
-# --- bounds --------------------------------------------------------------------------------------
-
-
-class Fit(NamedTuple):
-    """How far an answer is from what a scene expects.
-
-    error, margin  (R, T, H): of the outputs, in numbers and in S bounds
-    returned       by name: the margins (R, H) of the returned states
-    walk           what was expected
-    """
-
-    error: Array
-    margin: Array
-    returned: dict[str, Array]
-    walk: Walk
-
-    @property
-    def worst(self) -> float:
-        """The largest margin of all."""
-        return max((float(m.max(initial=0.0)) for m in self._all()), default=0.0)
-
-    @property
-    def inside(self) -> float:
-        """The share of numbers within ALLOWED bounds."""
-        total = sum(m.size for m in self._all())
-        return sum(int((m <= ALLOWED).sum()) for m in self._all()) / total if total else 1.0
-
-    @property
-    def fits(self) -> bool:
-        return self.worst <= ALLOWED
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.margin)) if self.margin.size else 0.0
-
-    def _all(self) -> list[Array]:
-        return [self.margin, *self.returned.values()]
-
-    def first_misfit(self) -> int | None:
-        """The first step at which an output of any row does not fit."""
-        steps = np.flatnonzero((self.margin > ALLOWED).any(axis=(0, 2)))
-        return int(steps[0]) if len(steps) else None
-
-
-def fit(scene: Scene, rows: Any = ALL, stop: int | None = None) -> Fit:
-    """A scene held against its own bounds: S of the step envelope, steps taken one by one."""
-    with QUIET():
-        w = walk(scene, rows, 0, stop)
-        bound, of_c = bounds(scene, w, None if scene.mask is None else scene.mask[rows, :stop])
-        y = scene.y[rows, :stop]
-        error = _difference(y, w.expected)
-        live = np.ones(y.shape[:2], bool) if scene.mask is None else scene.mask[rows, :stop]
-        copies = ~live[:, :, None] & (scene.emits != "computed")
-        margin = ratio(error, np.where(copies, 0, bound))
-        returned = {}
-        if stop is None or stop >= scene.y.shape[1]:
-            for name, got in scene.returned.items():
-                want = _to_return(scene, w, name, rows)
-                allowed = of_c if name == "c" and of_c is not None else bound.max(1, initial=0)
-                returned[name] = ratio(_difference(got[rows], want), allowed)
-    return Fit(error, margin, returned, w)
-
-
-def _to_return(scene: Scene, w: Walk, name: str, rows: Any) -> Array:
-    """The state that should be returned."""
-    if scene.returns == "after" or not w.h.shape[1]:
-        return w.after[name]
-    if scene.returns == "before":
-        before = w.h if name == "h" else w.c
-        assert before is not None
-        return before[:, -1]
-    first = scene.state[scene.cell.State._fields.index(name)][rows]
-    return first if scene.returns == "first" else np.zeros_like(first)
-
-
-def _difference(got: Array, want: Array) -> Array:
-    """got - want; 0 where both are the same infinity or NaN, infinite where one is NaN."""
-    same = (got == want) | (np.isnan(got) & np.isnan(want))
-    error = np.where(same, 0.0, got - want)
-    return np.where(np.isnan(error), np.inf, error)
-
-
-def ratio(error: Array, bound: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error == 0, 0.0, np.abs(error) / bound)
-
-
-def bounds(scene: Scene, w: Walk, mask: Array | None) -> tuple[Array, Array | None]:
-    """S of each output (R, L, H), and of c after the last step (R, H).
-
-    Each step is judged for itself, as a row of one step; what c's reconstruction is off by is
-    carried beside it by the forget gate.
-    """
-    R, L, H = w.new.shape
-    flat = [None if a is None else a.reshape(R * L, -1) for a in (w.x, w.h, w.c)]
-    per_call = max(1, BLOCK // max(1, H))
-    of_h, made = np.zeros((R * L, H)), np.zeros((R * L, H))
-    for at in range(0, R * L, per_call):
-        x, *state = (a[at : at + per_call] for a in flat if a is not None)
-        blank = np.zeros((len(x), 1, H))
-        task = Task(scene.cell, scene.weights, x[:, None], scene.cell.State(*state))
-        found = judge(task, Seen(blank, c=None if w.c is None else blank[:, 0]), scene.precision)
-        of_h[at : at + per_call] = found["y"].bounds["S"][:, 0]
-        if w.c is not None:
-            made[at : at + per_call] = found["c"].bounds["S"]
-    of_h = of_h.reshape(R, L, H)
-    if w.c is None:
-        return of_h, None
-    return _with_error_of_c(scene, w, of_h, made.reshape(R, L, H), mask)
-
-
-def _with_error_of_c(
-    scene: Scene, w: Walk, of_h: Array, made: Array, mask: Array | None
-) -> tuple[Array, Array]:
-    """What a hidden c adds to the bounds: e' = f e + what the step makes."""
-    assert w.c is not None
-    e = np.zeros_like(made[:, 0]) if made.shape[1] else np.zeros_like(scene.state[0][: len(made)])
-    errors = np.empty_like(made)
-    for t in range(made.shape[1]):
-        errors[:, t] = e
-        new = np.abs(w.gates.f[:, t]) * e + made[:, t]
-        e = new if mask is None else np.where(mask[:, t, None] | ("c" in scene.runs_on), new, e)
-    act, rec = scene.cell.act.value, scene.cell.rec.value
-    more = [np.abs(gates.lstm(w.gates.pre, w.c + s * errors, act, rec).h - w.new) for s in (-1, 1)]
-    return of_h + np.maximum(*more), e
-
-
 def filled(empty: Scene) -> Scene:
     """A scene whose answer is what the scene itself would give; `empty.y` is written to.
 
@@ -406,15 +334,3 @@ def filled(empty: Scene) -> Scene:
             w = walk(empty, stop=t + 1)
             empty.y[:, t] = w.expected[:, t]
     return empty
-
-
-def windows(fit_: Fit, rows: int, steps: int) -> tuple[list[int], int, int]:
-    """Rows and steps of a fit where a misfit begins: (rows, start, stop)."""
-    B, T, _ = fit_.margin.shape
-    wrong = (fit_.margin > ALLOWED).any(axis=2)  # (B, T)
-    k = fit_.first_misfit()
-    if k is None:
-        return list(range(min(B, rows))), 0, min(T, steps)
-    order = np.argsort(~wrong[:, k], kind="stable")[:rows]
-    start = 0 if k <= steps else k - 2
-    return sorted(int(r) for r in order), start, min(T, max(start + steps, k + 6))

@@ -24,6 +24,8 @@ class Table:
 
     versions  name -> version of every library that took part
     device    what the oracles ran on, in words
+    against   the libraries that refrnn was held against, in words
+    skipped   by oracle: how many cases it could not do, by what it lacks
     """
 
     versions: dict[str, str]
@@ -31,6 +33,8 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    against: str = "TensorFlow"
+    skipped: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -78,10 +82,10 @@ class Table:
         bits = sum(row.same_bits is True for row in chunked)
         others = ", ".join(f"{n} {v}" for n, v in self.versions.items() if n != "refrnn")
         return (
-            f"refrnn {self.versions['refrnn']} {verdict} TensorFlow on {self.device}: {cases},"
+            f"refrnn {self.versions['refrnn']} {verdict} {self.against} on {self.device}: {cases},"
             f" {_count(len(self.rows), 'comparison')}, {len(chunked)} of them in chunks too"
-            f" ({bits} with the same bits as whole); {inside}largest difference {errors}, relative to"
-            f" the largest magnitude; {others}; {self.seconds:.0f} s"
+            f" ({bits} with the same bits as whole); {inside}largest difference {errors}, relative"
+            f" to the largest magnitude; {others}; {self.seconds:.0f} s"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,6 +96,7 @@ class Table:
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 1),
             "warnings": self.warnings,
+            "skipped": self.skipped,
             "quote": self.quote(),
             "rows": [_finite(row.to_dict()) for row in self.rows],
         }

@@ -1,0 +1,75 @@
+"""Other rules for masked steps."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refrnn.gates import Array
+from refrnn.verify.conventions.edit import Edit
+from refrnn.verify.scene import Scene
+
+
+def masks(base: Scene) -> Iterator[Edit]:
+    if base.mask is None:
+        return
+    other = {"held": "zeros", "zeros": "held"}[base.emits] if base.emits != "computed" else "held"
+    say = {
+        "held": "repeat the last output",
+        "zeros": "emit zeros",
+        "computed": "emit what they compute",
+    }
+
+    def mask(change: Callable[[Array], Array | None]) -> Any:
+        return lambda s: None if s.mask is None else replace(s, mask=change(s.mask))
+
+    def emits(kind: str, *runs_on: str) -> Any:
+        return lambda s: replace(s, emits=kind, runs_on=frozenset(runs_on))
+
+    yield Edit("mask", "the mask is ignored", mask(lambda m: None))
+    yield Edit("mask", "the mask is inverted", mask(lambda m: ~m))
+    yield Edit("mask", f"masked steps {say[other]}", emits(other))
+    yield Edit("mask", f"masked steps {say['computed']}, the state is held", emits("computed"))
+    yield Edit(
+        "mask",
+        "masked steps emit the state, before the first live one as well",
+        emits("state"),
+        rare=True,
+    )
+    if base.cell.name == "lstm":
+        yield Edit("mask", "c runs on through masked steps, h is held", emits(base.emits, "c"))
+        yield Edit("mask", "h runs on through masked steps, c is held", emits(base.emits, "h"))
+    for kind in (base.emits, other):
+        yield Edit(
+            "mask",
+            f"the state runs on through masked steps, which {say[kind]}",
+            emits(kind, "h", "c"),
+        )
+    yield Edit(
+        "mask",
+        "the first row's mask is used for all rows",
+        mask(lambda m: np.repeat(m[:1], len(m), axis=0)),
+    )
+    yield Edit(
+        "mask",
+        "a step that is masked in one row is masked in all",
+        mask(lambda m: np.repeat(m.all(0, keepdims=True), len(m), axis=0)),
+    )
+    yield Edit("mask", "the mask is flipped in time", mask(lambda m: m[:, ::-1]))
+    yield Edit("mask", "masked steps clear the state", lambda s: replace(s, clears=True))
+    yield Edit(
+        "mask",
+        "the mask is one step late",
+        mask(lambda m: np.concatenate([m[:, :1], m[:, :-1]], axis=1)),
+    )
+    yield Edit(
+        "mask",
+        "the mask is taken for lengths: as many first steps are live",
+        mask(lambda m: np.arange(m.shape[1]) < m.sum(1, keepdims=True)),
+    )
+    yield Edit(
+        "mask",
+        "holes in the mask are filled: steps up to the last live one are run",
+        mask(lambda m: np.logical_or.accumulate(m[:, ::-1], axis=1)[:, ::-1]),
+    )
