@@ -11,9 +11,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from refrnn import bench, files, recorded
+from refrnn import bench, convert, files, matrix, panel, recorded
 from refrnn.jobs import Bench, CannotJudge, Job
 from refrnn.oracles import Unavailable
+from refrnn.oracles.table import ORACLES
 from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.streams import command
 from refrnn.verify import Report, grade_file
@@ -57,15 +58,21 @@ def _parser() -> argparse.ArgumentParser:
         " that model. TensorFlow runs eagerly, as tf.function and compiled by XLA, on the CPU and,"
         " where it sees a GPU, by cuDNN; refrnn runs whole, step by step and in chunks, its state"
         " carried. With --against FILE: recorded outputs of anything, for which no TensorFlow is"
-        " needed.",
+        " needed. With --against NAMES: the family against other libraries.",
         epilog="Exit status: 0 agrees, 1 differs, 2 could not be judged.",
     )
     verify.add_argument("model", nargs="?", type=Path, metavar="MODEL", help=".keras or .h5 file")
     verify.add_argument(
         "--against",
-        type=Path,
-        metavar="FILE",
-        help="outputs to be judged: .npy, or .npz with y and what else is seen: h, c, gates",
+        metavar="FILE or NAMES",
+        help="outputs to be judged: .npy, or .npz with y and what else is seen: h, c, gates; or"
+        f" libraries, separated by commas: {', '.join(ORACLES)}",
+    )
+    verify.add_argument(
+        "--matrix",
+        action="store_true",
+        help="every library that is installed, or those of --against, on the same cases: who agrees"
+        " with whom, and where they are known to differ",
     )
     verify.add_argument(
         "--layer",
@@ -133,6 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_arguments(stream)
     stream.set_defaults(command=command.run)
+    conversion = commands.add_parser(
+        "convert", help=convert.HELP, description=convert.DESCRIPTION, epilog=convert.EPILOG
+    )
+    convert.add_arguments(conversion)
+    conversion.set_defaults(command=convert.run)
     timing = commands.add_parser(
         "bench", help=bench.HELP, description=bench.DESCRIPTION, epilog=bench.EPILOG
     )
@@ -146,8 +158,10 @@ def verify_command(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     cuttings = _cuttings(options.chunks)
     _check_paths(options)
+    if options.matrix:
+        return _matrix(options)
     if options.against is not None:
-        return _against(options)
+        return (_against if options.model else _others)(options)
 
     print("loading TensorFlow ...", file=sys.stderr, flush=True)
     try:
@@ -179,9 +193,48 @@ def verify_command(options: argparse.Namespace) -> int:
     return AGREES if report.agrees else DIFFERS
 
 
+def _others(options: argparse.Namespace) -> int:
+    """`refrnn verify --against NAMES`."""
+    started = time.perf_counter()
+    cuttings = _cuttings(options.chunks)
+    wanted = panel.names(options.against)
+    print(f"loading {', '.join(wanted)} ...", file=sys.stderr, flush=True)
+    others = panel.Panel(wanted)
+    versions, device = here()
+    report = Table(versions | others.versions(), device)
+    report.against = " and ".join(ORACLES[name].title for name in wanted)
+    with contextlib.closing(_progress(others.jobs(cuttings), sys.stderr)) as running:
+        for job in running:
+            report.rows += job()
+    report.seconds = time.perf_counter() - started
+    report.skipped = {title: dict(lacks) for title, lacks in others.skipped.items()}
+    print("\n\n".join([report.table(), others.skips(), report.quote()]))
+    if options.json:
+        with _writing(options.json):
+            report.save(options.json)
+    return AGREES if report.agrees else DIFFERS
+
+
+def _matrix(options: argparse.Namespace) -> int:
+    """`refrnn verify --matrix`."""
+    started = time.perf_counter()
+    wanted = None if options.against is None else panel.names(options.against)
+    print("loading the other libraries ...", file=sys.stderr, flush=True)
+    measuring = matrix.Measuring(wanted, *here())
+    with contextlib.closing(_progress(measuring.jobs(), sys.stderr)) as running:
+        for job in running:
+            job()
+    found = measuring.matrix
+    found.seconds = time.perf_counter() - started
+    print(found)
+    _save_json(options.json, found)
+    return AGREES if found.agrees else DIFFERS
+
+
 def _against(options: argparse.Namespace) -> int:
     """`refrnn verify MODEL --against FILE`."""
-    found = recorded.judge(options.model, options.layer, options.input, options.against)
+    outputs = Path(options.against)
+    found = recorded.judge(options.model, options.layer, options.input, outputs)
     if isinstance(found, Report):
         print(found)
         status = {"agrees": AGREES, "undecidable": UNJUDGED}.get(found.verdict, DIFFERS)
@@ -286,10 +339,25 @@ def _check_paths(options: argparse.Namespace) -> None:
         raise CannotJudge(f"--input {options.input}: no such file, expected a .npy or .npz")
     _check_writable("--json", options.json)
     _check_writable("--html", options.html)
-    for option in ("against", "layer", "html"):
+    for option in ("layer", "html"):
         given = getattr(options, option)
         if given is not None and (options.model is None or options.against is None):
             raise CannotJudge(f"--{option} {given}: expected with MODEL and --against FILE")
+    if options.matrix and options.model is not None:
+        raise CannotJudge(f"--matrix: expected without MODEL, here {options.model}")
+    if options.against is not None:
+        is_file = Path(options.against).exists()
+        if options.model is None and is_file:
+            raise CannotJudge(
+                f"--against {options.against}: expected with MODEL, whose outputs it has"
+            )
+        if options.model is None:
+            panel.names(options.against)
+        elif not is_file and not set(options.against.split(",")) - set(ORACLES):
+            raise CannotJudge(
+                f"--against {options.against}: expected without MODEL, because other libraries run"
+                " the fixed family; for a model, record what they put out and give the file"
+            )
 
 
 def _check_writable(option: str, path: Path | None) -> None:

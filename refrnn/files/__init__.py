@@ -1,4 +1,4 @@
-"""Models and weights from files of Keras 2 and 3: .keras, .h5 and .weights.h5; and of tf.js.
+"""Models and weights from files: of Keras 2 and 3, tf.js and ONNX; weights of PyTorch.
 
 Neither TensorFlow nor Keras is needed, and nothing in a file is imported, unpickled or run. What
 is damaged, hostile, or not of refrnn's layers is refused with a FileError.
@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refrnn.files import archive, keras2, keras3, tfjs, weights
+from refrnn.files import archive, keras2, keras3, onnx, tfjs, weights
+from refrnn.files.arrays import WRITERS, read_arrays, write_arrays
 from refrnn.files.errors import FileError, shown, within
 from refrnn.files.hdf5 import SIGNATURE, Tree
 from refrnn.files.hdf5 import opened as hdf5_opened
@@ -28,8 +29,10 @@ __all__ = [
     "inspect",
     "load_model",
     "load_weights",
+    "read_arrays",
     "save_model",
     "save_weights",
+    "write_arrays",
 ]
 
 AnyPath = str | os.PathLike[str]
@@ -48,15 +51,20 @@ def load_model(path: AnyPath, custom_objects: Objects | None = None) -> Model:
     """The model in a file that Keras 2 or 3 wrote, with its weights.
 
     path  a .keras archive, a whole-model .h5 file, or the model.json of tf.js or the folder it is
-          in, told apart by what they begin with
+          in, told apart by what they begin with; or a file whose name ends with .onnx
     custom_objects  the caller's own layers, cells and activations, by class or function name, or
           "package>Name" where Keras registered it so; see `layers.custom_object_scope`
 
-    Carried states, the optimizer and the loss are not read. Raises FileError (a ValueError) for a
-    file that is damaged or holds what refrnn does not have; ImportError where h5py is missing.
+    A model of ONNX has the batch first here, whatever its file has; `files.onnx.load` says where
+    each axis was. Carried states, the optimizer and the loss are not read.
+
+    Raises FileError (a ValueError) for a file that is damaged or holds what refrnn does not have;
+    ImportError where h5py is missing.
     """
     inside = Path(path) / tfjs.MODEL
     source = inside if inside.is_file() else Path(path)
+    if source.suffix == onnx.SUFFIX:
+        return onnx.load(source).model
     with (
         custom_object_scope(custom_objects),
         _naming(path),
@@ -95,10 +103,16 @@ def load_model(path: AnyPath, custom_objects: Objects | None = None) -> Model:
 def load_weights(model: Model, path: AnyPath) -> None:
     """Write the weights in a file into `model`, or none of them where one does not fit.
 
-    path  a .weights.h5 file, a legacy .h5 file of weights, or a whole model, whose weights it is
+    path  a .weights.h5 file, a legacy .h5 file of weights, or a whole model, whose weights it is;
+          or what `save_weights` wrote as .npz or .safetensors
 
     Raises FileError as `load_model`.
     """
+    if Path(path).suffix in WRITERS:
+        found = read_arrays(path)
+        with _naming(path):
+            weights.assign_named(model, found)
+        return
     layers = [(weights.kind_of(layer), layer) for layer in model.layers]
     with _naming(path), archive.opened(path) as (stream, size):
         head = stream.read(8)

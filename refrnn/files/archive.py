@@ -17,6 +17,7 @@ from typing import Any
 
 from refrnn.files.errors import FileError, shown, within
 
+ZIP = b"PK\x03\x04"  # what an archive with members begins with
 MEMBERS = ("metadata.json", "config.json", "model.weights.h5")  # what .keras must have
 # Keras stores members uncompressed, and weights that someone compresses lose little: twice the
 # archive is more than any honest one holds. The constant lets small, well compressed ones pass.
@@ -83,6 +84,21 @@ def members(stream: Plain, size: int) -> dict[str, bytes]:
             limit = MAX_JSON if name.endswith(".json") else budget
             with within(name, *_FAILURES):
                 found[name] = _member(archive, archive.getinfo(name), min(limit, budget))
+            budget -= len(found[name])
+        return found
+
+
+def every_member(stream: Plain, size: int) -> dict[str, bytes]:
+    """All members of an archive of arrays by name, each checked against its checksum."""
+    with within("zip", *_FAILURES), zipfile.ZipFile(stream) as archive:
+        budget = 2 * size + SLACK
+        found: dict[str, bytes] = {}
+        for entry in archive.infolist():
+            name = entry.filename
+            if name in found:
+                raise FileError(f"has two members {shown(name)}, expected one")
+            with within(shown(name), *_FAILURES):
+                found[name] = _member(archive, entry, budget)
             budget -= len(found[name])
         return found
 

@@ -7,7 +7,7 @@ name, whose attribute weight_names lists the arrays in that order. Neither is th
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -285,6 +285,20 @@ def assign(layers: Sequence[Named], weights: list[list[Array]]) -> None:
             _write(copy.deepcopy(layer), arrays)
     for (_, layer), arrays in zip(layers, weights, strict=True):
         _write(layer, arrays)
+
+
+def assign_named(model: Model, arrays: Mapping[str, Array]) -> None:
+    """Write arrays into a model by the names of its weights; none where one does not fit."""
+    names = model.weight_names
+    if set(names) != set(arrays):
+        missing, more = (
+            sorted(a - b) for a, b in ((set(names), set(arrays)), (set(arrays), set(names)))
+        )
+        raise FileError(
+            f"has the arrays {shown(more)} beside those of {model.who}, and lacks"
+            f" {shown(missing)}, expected the names of its weights: {shown(names)}"
+        )
+    assign([(kind_of(model), model)], [[arrays[name] for name in names]])
 
 
 def _write(layer: Layer, arrays: list[Array]) -> None:

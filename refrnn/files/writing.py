@@ -1,4 +1,4 @@
-"""Models and weights in files that Keras reads: .keras, .weights.h5 and .h5."""
+"""Models and weights in files: .keras, .weights.h5 and .h5, which Keras reads, and others."""
 
 import io
 import json
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from refrnn.files import hdf5, keras2, tfjs, weights
+from refrnn.files import hdf5, keras2, onnx, tfjs, weights
+from refrnn.files.arrays import WRITERS, write_arrays
 from refrnn.files.atomic import replacing
 from refrnn.layers import Bidirectional, Layer
 from refrnn.layers.stored import serialize
@@ -29,7 +30,7 @@ def save_model(model: Model, path: AnyPath) -> None:
 
     path  .keras for Keras 3; .h5 for Keras 2, which Keras 3 reads too if no layer is called with a
           state and no model is inside, or for Keras 3 where Keras 2 has not all of it; a folder, or
-          model.json in one, for tf.js
+          model.json in one, for tf.js; .onnx for ONNX, opset 14
 
     A file that is there is replaced when the new one is whole. Raises ValueError for what the
     format cannot hold, by name, before anything is written; ImportError without h5py.
@@ -43,11 +44,11 @@ def save_model(model: Model, path: AnyPath) -> None:
     if not target.suffix or target.name == tfjs.MODEL:
         tfjs.save(model, target if not target.suffix else target.parent)
         return
-    formats = {".keras": _archive, ".h5": _legacy, ".hdf5": _legacy}
+    formats = {".keras": _archive, ".h5": _legacy, ".hdf5": _legacy, onnx.SUFFIX: onnx.packed}
     if target.suffix not in formats:
         raise ValueError(
             f"{os.fspath(path)}: has suffix {target.suffix!r}, expected .keras (Keras 3), .h5"
-            " (Keras 2 and 3), or a folder (tf.js), because the suffix chooses the format"
+            " (Keras 2 and 3), .onnx, or a folder (tf.js), because the suffix chooses the format"
         )
     data = formats[target.suffix](model)
     with replacing(target) as stream:
@@ -55,11 +56,21 @@ def save_model(model: Model, path: AnyPath) -> None:
 
 
 def save_weights(model: Model, path: AnyPath) -> None:
-    """Write the weights of a model into a .weights.h5 file, as Keras 3 does."""
+    """Write the weights of a model by themselves, in the format that the suffix names.
+
+    path  .weights.h5, as Keras 3 writes it; .npz or .safetensors, by the model's `weight_names`
+    """
+    if Path(path).suffix in WRITERS:
+        _check(model)
+        names = model.weight_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"{model.who}: two weights have one name, expected .weights.h5 for it")
+        write_arrays(dict(zip(names, model.weights, strict=True)), path)
+        return
     if not os.fspath(path).endswith(".weights.h5"):
         raise ValueError(
             f"{os.fspath(path)}: does not end with .weights.h5, expected that suffix, because Keras"
-            " reads such a file by no other name"
+            " reads such a file by no other name, or .npz or .safetensors"
         )
     data = _tree(model)
     with replacing(path) as stream:

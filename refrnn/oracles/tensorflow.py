@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refrnn.cases import Case
+from refrnn.cases import Arrays, Case
 from refrnn.gates import Array
 from refrnn.oracles import Unavailable
+from refrnn.oracles.adapters import repeat_outputs
 
 INSTALL = (
     "install it with pip install 'refrnn[verify]' (in a clone: pip install '.[verify]'); on a host"
@@ -134,12 +135,15 @@ class TensorFlow:
         layer.set_weights(list(weights))
         return layer
 
-    def run(self, case: Case, mode: str = "eager", cudnn: bool = False) -> dict[str, Array]:
+    def run(
+        self, case: Case, mode: str = "eager", arrays: Arrays | None = None, cudnn: bool = False
+    ) -> dict[str, Array]:
         """Outputs y (B, T, H), h and for LSTM c (B, H) of `case`, on the CPU or by cuDNN.
 
-        mode  one of MODES
+        mode    one of MODES
+        arrays  stand in for those that the case draws
         """
-        arrays = case.arrays()
+        arrays = case.arrays() if arrays is None else arrays
         with self.tf.device("/GPU:0" if cudnn else "/CPU:0"):
             layer = self.layer(case, arrays.weights, cudnn)
             tensors = [None if a is None else self.tf.constant(a) for a in (arrays.x, arrays.mask)]
@@ -152,7 +156,7 @@ class TensorFlow:
         found = dict(zip(("y", "h", "c"), (np.asarray(part) for part in outputs), strict=False))
         if cudnn and arrays.mask is not None and not case.options.get("zero_output_for_mask"):
             backwards = bool(case.options.get("go_backwards"))
-            found["y"] = _repeat_outputs(found["y"], arrays.mask, backwards)
+            found["y"] = repeat_outputs(found["y"], arrays.mask, backwards)
         return found
 
     def _compiled(self, call: Any, mode: str) -> Any:
@@ -236,16 +240,6 @@ class TensorFlow:
             is_bool = tensor.dtype == "bool"
             arrays.append(drawn > -0.7 if is_bool else drawn.astype(tensor.dtype))
         return arrays
-
-
-def _repeat_outputs(y: Array, mask: Array, go_backwards: bool) -> Array:
-    """cuDNN leaves zeros where a row is masked; put there what the CPU would: the last output."""
-    if go_backwards:
-        mask = mask[:, ::-1]
-    y = y.copy()
-    for t in range(1, y.shape[1]):
-        y[:, t] = np.where(mask[:, t, None], y[:, t], y[:, t - 1])
-    return y
 
 
 def _all_layers(model: Any) -> Iterator[Any]:

@@ -1,0 +1,320 @@
+"""`refrnn convert IN OUT`: a model or weights in another format; said what is exact, and verified.
+
+What is written is read back and run, by refrnn and by the library that the format belongs to where
+it is installed. Only what agrees takes its place at OUT.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refrnn import files, layouts, verify
+from refrnn.files import arrays as array_files
+from refrnn.files import onnx, torch_files
+from refrnn.gates import Array
+from refrnn.jobs import CannotJudge, one_line
+from refrnn.layers import Dropout, Embedding, GaussianDropout, GaussianNoise, SpatialDropout1D
+from refrnn.models import Model
+from refrnn.models.graph import Ref
+from refrnn.oracles import Unavailable, onnx_file
+from refrnn.oracles.tensorflow import TensorFlow
+from refrnn.verify.chunks import flat
+from refrnn.verify.compare import same_bits
+
+AGREES, DIFFERS = 0, 1
+HELP = "write a model or weights in another format, and verify the result"
+DESCRIPTION = (
+    "The suffixes choose the formats. Models: .keras, .h5, .onnx, and for tf.js a folder or its"
+    " model.json. Weights alone: .npz and .safetensors, and to be read the state dicts of PyTorch,"
+    " .pt, .pth, .bin and .ckpt. A model becomes weights too; weights become no model, for which"
+    " they do not tell the layers. What is written is read back, and run by ONNX Runtime or Keras"
+    " where OUT is theirs and they are installed; it takes its place at OUT if all agree."
+)
+EPILOG = (
+    "Exit status: 0 written, and all that ran agrees; 1 what was written differs, OUT is as it was;"
+    " 2 could not be converted."
+)
+STATES = (*torch_files.SUFFIXES, *array_files.WRITERS)
+TRAINING = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
+ROWS, STEPS = 3, 20  # of the input that both run on
+AXES = {2: ("batch", "features"), 3: ("batch", "time", "features")}  # by how many there are
+CELLS_BY_GATES = {4: "lstm", 3: "gru", 1: "simple"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `refrnn convert` takes."""
+    parser.add_argument("source", type=Path, metavar="IN", help="a file of a model or of weights")
+    parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
+    parser.add_argument(
+        "--layout", choices=sorted(layouts.LAYOUTS), metavar="NAME",
+        help="of weights to weights: the recurrent ones in the layout of"
+        f" {', '.join(sorted(layouts.LAYOUTS))}; by default all stay as they are",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from", dest="origin", choices=sorted(layouts.LAYOUTS), metavar="NAME",
+        help="with --layout: whose layout IN has; PyTorch's is known by its names",
+    )  # fmt: skip
+    parser.add_argument("--cell", help="with --from: lstm, gru, gru_reset_before or simple")
+    parser.add_argument(
+        "--lossy", action="append", default=[], choices=sorted(layouts.LOSSY),
+        help="with --layout: a step that computes new numbers and is allowed",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """`refrnn convert`."""
+    source, target = options.source, options.target
+    if not target.resolve().parent.is_dir():
+        raise CannotJudge(f"{target}: no such folder {target.parent}")
+    if source.resolve() == target.resolve():
+        raise CannotJudge(f"{target}: is {source}, expected another file to write")
+    try:
+        if source.suffix in STATES:
+            lines = _weights(options)
+            status = AGREES
+        else:
+            if options.layout or options.origin or options.cell or options.lossy:
+                raise CannotJudge(f"{source}: is a model, expected --layout with weights alone")
+            status, lines = _model(source, target)
+    except OSError as error:
+        raise CannotJudge(f"{error.filename or source}: {error.strerror or error}") from None
+    except (ValueError, TypeError, ImportError) as error:
+        raise CannotJudge(str(error)) from None
+    for line in lines:
+        print(line)
+    written = f"{source} -> {target}"
+    print(written if status == AGREES else f"{written}: NOT written, because it differs")
+    return status
+
+
+# --- weights to weights ---
+
+
+def _weights(options: argparse.Namespace) -> list[str]:
+    """Arrays by name in another file, and in another layout if one is asked for."""
+    source, target = options.source, options.target
+    if target.suffix not in array_files.WRITERS:
+        raise CannotJudge(
+            f"{target}: expected .npz or .safetensors, because {source} holds weights alone, which"
+            " do not tell the layers: make the model and call its load_weights"
+        )
+    found = files.read_arrays(source)
+    lines: list[str] = []
+    if options.layout:
+        found, lines = _laid_out(found, options)
+    with tempfile.TemporaryDirectory(prefix=".refrnn-", dir=target.resolve().parent) as folder:
+        trial = Path(folder) / target.name
+        files.write_arrays(found, trial)
+        again = files.read_arrays(trial)
+    if not same_bits(again, found):  # NaN is itself
+        raise CannotJudge(f"{target}: would not hold the same bits, expected what was written")
+    files.write_arrays(found, target)
+    return [*lines, f"exact   {len(found)} arrays, read back bit for bit"]
+
+
+def _laid_out(
+    found: Mapping[str, Array], options: argparse.Namespace
+) -> tuple[dict[str, Array], list[str]]:
+    """The recurrent layers' arrays in another layout, the others as they are."""
+    groups = dict(_groups(found, options))
+    if not groups:
+        raise CannotJudge(
+            f"{options.source}: has no names of PyTorch's ({', '.join(list(found)[:4])}, ...),"
+            " expected --from and --cell for the arrays of one layer"
+        )
+    lines: list[str] = []
+    out: dict[str, Array] = {}
+    taken = {before + name for before, (_, _, arrays) in groups.items() for name in arrays}
+    for before, (origin, cell, arrays) in groups.items():
+        made = layouts.convert(arrays, cell, origin, options.layout, lossy=options.lossy)
+        out |= {before + name: array for name, array in made.items()}
+        what = f"{before.rstrip('.') or 'all'}: {cell} of {origin} as {options.layout}"
+        told = ", ".join(f"{name}={value!r}" for name, value in made.attributes.items())
+        lines.append(f"{'LOSSY ' if made.lossy else 'exact '}  {what}: {told}")
+        lines += [f"LOSSY   {what}: {layouts.LOSSY[name]}" for name in made.lossy]
+    kept = {name: array for name, array in found.items() if name not in taken}
+    clash = sorted(set(kept) & set(out))
+    if clash:
+        raise CannotJudge(f"{options.source}: has {clash[0]} already, expected it to be free")
+    if kept:
+        lines.append(f"as is   {', '.join(kept)}")
+    return out | kept, lines
+
+
+def _groups(
+    found: Mapping[str, Array], options: argparse.Namespace
+) -> Iterator[tuple[str, tuple[str, str, dict[str, Array]]]]:
+    """By what stands before their names: the layout, the cell and the arrays of each layer."""
+    if options.origin or options.cell:
+        if not (options.origin and options.cell):
+            raise CannotJudge(f"{options.source}: expected --from and --cell together")
+        yield "", (options.origin, options.cell, dict(found))
+        return
+    first = "weight_ih_l0"
+    for name in found:
+        before = name.removesuffix(first)
+        if before == name or (before and not before.endswith(".")):
+            continue
+        arrays = {
+            other.removeprefix(before): array
+            for other, array in found.items()
+            if other.startswith(before)
+            and other.removeprefix(before).startswith(("weight_", "bias_"))
+        }
+        rows, hidden = found[name].shape[0], arrays.get("weight_hh_l0", np.zeros((1, 1))).shape[-1]
+        if "weight_hr_l0" in arrays:
+            hidden = arrays["weight_hr_l0"].shape[-1]
+        cell = CELLS_BY_GATES.get(rows // max(hidden, 1))
+        if cell is None:
+            raise CannotJudge(f"{options.source}: {name} has {rows} rows for {hidden} units")
+        yield before, ("torch", cell, arrays)
+
+
+# --- models ---
+
+
+def _model(source: Path, target: Path) -> tuple[int, list[str]]:
+    """A model in another format, or its weights alone."""
+    imported = onnx.load(source) if source.suffix == onnx.SUFFIX else None
+    model = files.load_model(source) if imported is None else imported.model
+    lines = [] if imported is None else _said(imported)
+    alone = target.suffix in array_files.WRITERS or target.name.endswith(".weights.h5")
+    save: Callable[[Any], None] = model.save_weights if alone else model.save
+    with tempfile.TemporaryDirectory(prefix=".refrnn-", dir=target.resolve().parent) as folder:
+        trial = Path(folder) / target.name
+        save(trial)
+        if alone:
+            own = [w.tobytes() for w in model.get_weights()]
+            copy = imported.model if imported else files.load_model(source)
+            copy.set_weights([w * 0 for w in copy.get_weights()])
+            copy.load_weights(trial)
+            same = own == [w.tobytes() for w in copy.get_weights()]
+            lines.append(f"{_exact(same)}  {len(own)} arrays of weights, read back")
+        else:
+            same = _verified(model, source, trial, imported, lines)
+    if same:
+        save(target)
+    return AGREES if same else DIFFERS, lines
+
+
+def _exact(same: bool) -> str:
+    return "exact " if same else "DIFFERS"
+
+
+def _said(imported: onnx.Imported) -> list[str]:
+    """What a model read from ONNX is not to the bit, and whose axes are in another order."""
+    lines = [f"rounded {line}" for line in imported.inexact]
+    for what, ends in (("input", imported.inputs), ("output", imported.outputs)):
+        for end in ends:
+            if end.axes != tuple(range(len(end.axes))):
+                names = AXES.get(len([axis for axis in end.axes if axis >= 0]), ())
+                known = dict(enumerate(names)) | {-1: "directions"}
+                order = ", ".join(str(known.get(axis, axis)) for axis in end.axes)
+                lines.append(f"turned  {what} {end.name!r} is ({order}) there, batch first here")
+    return lines
+
+
+def _verified(
+    model: Model, source: Path, trial: Path, imported: onnx.Imported | None, lines: list[str]
+) -> bool:
+    """Whether all that can run the new file and the old agrees; what was found goes to `lines`."""
+    left = [layer.name for layer in model.every_layer() if isinstance(layer, TRAINING)]
+    if left and trial.suffix == onnx.SUFFIX:
+        lines.append(f"left    {', '.join(left)}: acts in training only")
+    rows = {end.rows for end in imported.inputs if end.rows} if imported else set()
+    inputs = _inputs(model, max(rows, default=ROWS))
+    model.reset_states()
+    own = flat(model(inputs if len(inputs) > 1 else inputs[0]))
+    model.reset_states()
+    agrees = True
+    try:
+        again = files.load_model(trial)
+    except files.FileError as error:
+        lines.append(f"unread  refrnn does not read it back: {error}")
+    else:
+        theirs = flat(again(inputs if len(inputs) > 1 else inputs[0]))
+        agrees = same_bits(dict(zip(own, theirs.values(), strict=True)), own)
+        lines.append(f"{_exact(agrees)}  read back, it gives the same bits")
+    oracles: dict[str, Callable[[], dict[str, Array]]] = {}
+    if imported is not None:
+        oracles["ONNX Runtime on IN"] = lambda: _asked_turned(source, imported, inputs, own)
+    if trial.suffix == onnx.SUFFIX:
+        oracles["ONNX Runtime on OUT"] = lambda: _asked(trial, model, inputs, own)
+    if trial.suffix in (".keras", ".h5", ".hdf5"):
+        oracles["Keras on OUT"] = lambda: _keras(trial, inputs, own)
+    for who, ask in oracles.items():
+        try:
+            found = ask()
+        except Unavailable as error:
+            lines.append(f"not run {who}: {error}")
+            continue
+        except Exception as error:  # whatever another library raises for a file
+            lines.append(f"FAILS   {who}: {one_line(error)}")
+            agrees = False
+            continue
+        asked: dict[str, Callable[[], Any]] = {who: partial(dict, found)}
+        for row in verify.judge_model(trial.name, model, inputs, asked, []):
+            what = "agrees " if row.agrees else "DIFFERS"
+            note = f": {row.note}" if not row.agrees else ""
+            lines.append(f"{what} {who}: {row.whole:.1e} of {row.allowed:.0e} allowed{note}")
+            agrees &= row.agrees
+    return agrees
+
+
+def _asked(
+    path: Path, model: Model, inputs: list[Array], own: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The outputs of ONNX Runtime, by the model's names."""
+    names = [spec.name for spec in model.inputs]
+    found = onnx_file.run(path, dict(zip(names, inputs, strict=True)))
+    return dict(zip(own, found.values(), strict=True))
+
+
+def _asked_turned(
+    path: Path, imported: onnx.Imported, inputs: list[Array], own: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The same for a file that was read, whose axes may be in another order."""
+    left, given = iter(inputs), {}
+    for end in imported.inputs:
+        given[end.name] = end.whole(left)
+    found = onnx_file.run(path, given)
+    parts = [part for end in imported.outputs for part in end.arrays(found[end.name])]
+    return dict(zip(own, parts, strict=True))
+
+
+def _keras(path: Path, inputs: list[Array], own: Mapping[str, Array]) -> dict[str, Array]:
+    print("loading TensorFlow ...", file=sys.stderr, flush=True)
+    tensorflow = TensorFlow()
+    found = flat(tensorflow.run_model(tensorflow.load(path), inputs))
+    return dict(zip(own, found.values(), strict=True))
+
+
+def _inputs(model: Model, rows: int) -> list[Array]:
+    """Random arrays for each input: ids where they are looked up, else normal numbers."""
+    ids = {
+        ref.layer: node.layer.input_dim
+        for node in model.graph.nodes
+        if isinstance(node.layer, Embedding)
+        for ref in node.args[:1]
+        if isinstance(ref, Ref)
+    }
+    draw = np.random.default_rng(0)
+    found = []
+    for spec in model.inputs:
+        if spec.shape is None:
+            raise CannotJudge(
+                f"{model.who}: the shape of its input is not in the file, expected it there, to"
+                " verify the result"
+            )
+        first, *rest = spec.shape
+        shape = (first or rows, *(STEPS if n is None else n for n in rest))
+        whole = spec.name in ids or not spec.dtype.startswith(("float", "bfloat"))
+        drawn = draw.integers(0, ids.get(spec.name, 2), shape) if whole else draw.normal(size=shape)
+        found.append(drawn.astype(spec.dtype))
+    return found

@@ -1,0 +1,99 @@
+"""An oracle in a process of its own: asked and answered through pipes."""
+
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import weakref
+from typing import IO, Any
+
+from refrnn.cases import Arrays, Case
+from refrnn.gates import Array
+from refrnn.oracles import Unavailable
+
+
+def made(by: str) -> Any:
+    """The oracle that "module:class" under refrnn.oracles makes."""
+    module, name = by.split(":")
+    return getattr(importlib.import_module(f"refrnn.oracles.{module}"), name)()
+
+
+class Apart:
+    """The oracle `made(by)`, in a child process that ends with this object.
+
+    Raises what the oracle raises there, as RuntimeError if that is no class of refrnn's.
+    """
+
+    def __init__(self, by: str) -> None:
+        self._said = tempfile.TemporaryFile()  # what it prints explains how it ended
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "refrnn.oracles.process", by],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+        )
+        weakref.finalize(self, _end, self._child, self._said)
+        self._answer()  # that it is there
+
+    def versions(self) -> dict[str, str]:
+        return dict(self._ask("versions"))
+
+    def run(self, case: Case, way: str, arrays: Arrays | None = None) -> dict[str, Array]:
+        """As the oracle's own."""
+        return dict(self._ask("run", case, way, arrays))
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        assert self._child.stdin is not None
+        pickle.dump((method, arguments), self._child.stdin)
+        self._child.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._child.stdout is not None
+        try:
+            error, found = pickle.load(self._child.stdout)
+        except EOFError:
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip()
+            code = self._child.wait()
+            raise RuntimeError(f"its process ended with {code}: {said[-500:]}") from None
+        if error is not None:
+            raise (Unavailable if error == "Unavailable" else RuntimeError)(found)
+        return found
+
+
+def _end(child: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout, said):
+        if pipe is not None:
+            pipe.close()
+    child.wait()
+
+
+def _serve(by: str) -> None:
+    """The child: answers (None, result) or (name of the error, its message), until the end."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library's prints are not answers
+    questions, oracle = sys.stdin.buffer, None
+    answer: tuple[str | None, Any]
+    while True:
+        try:
+            if oracle is None:
+                oracle, found = made(by), None
+            else:
+                method, arguments = pickle.load(questions)
+                found = getattr(oracle, method)(*arguments)
+            answer = (None, found)
+        except EOFError:
+            return
+        except Exception as error:  # whatever the library raises; the parent says it
+            answer = (type(error).__name__, f"{error}")
+        pickle.dump(answer, answers)
+        answers.flush()
+        if oracle is None:
+            return
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
