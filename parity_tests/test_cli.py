@@ -443,8 +443,12 @@ def test_a_report_is_written_as_json(
     assert found["versions"]["refrnn"] == refrnn.__version__
     for library in (np, tf.tf, tf.keras):
         assert library.__version__ in found["versions"].values()
-    assert [row["against"] for row in found["rows"]] == ["TF eager", "TF function", "TF XLA"]
-    for row in found["rows"]:
+    *whole, layer = found["rows"]
+    assert [row["against"] for row in whole] == ["TF eager", "TF function", "TF XLA"]
+    assert (layer["against"], layer["verdict"]) == ("TF eager", "agrees")
+    assert 0 < layer["margin"] < 1  # the model's outputs have a tolerance, its layers the envelope
+    for row in whole:
+        assert row["margin"] is None
         assert (row["case"], row["dtype"], row["verdict"]) == ("lstm.keras", "float32", "agrees")
         assert 0 <= row["whole"] <= row["allowed"] == 1e-5
         assert row["same_bits"] is True
@@ -479,12 +483,13 @@ def test_a_model_that_differs_is_told_so(
     ran = verify(lstm, "--device", "cpu", "--json", path)
     assert ran.status == DIFFERS, ran
     lines = ran.out.partition("\n\n")[0].splitlines()[2:]
-    assert len(lines) == 3
-    for line, mode in zip(lines, ("TF eager", "TF function", "TF XLA"), strict=True):
+    for line, mode in zip(
+        lines, ("TF eager", "TF function", "TF XLA", "lstm.keras: lstm"), strict=True
+    ):
         assert mode in line
         assert line.endswith("DIFFERS")
     assert "lstm.keras against TF eager: whole: output[" in ran.out
-    assert "DIFFERS in 3 of 3 from TensorFlow" in ran.out
+    assert "DIFFERS in 4 of 4 from TensorFlow" in ran.out
     assert json.loads(path.read_text())["verdict"] == "differs"
 
 
@@ -496,7 +501,7 @@ def test_a_model_whose_chunks_alone_differ_is_told_so(
     ran = verify(lstm, "--device", "cpu")
     assert ran.status == DIFFERS, ran
     assert "in chunks: output[" in ran.out
-    assert "same bits" not in ran.out.partition("\n\n")[0]
+    assert "same bits" not in ran.out.splitlines()[2]
     assert verify(lstm, "--device", "cpu", "--chunks", "whole").status == AGREES
 
 
@@ -594,7 +599,7 @@ def test_a_model_that_runs_backwards_agrees_whole_and_says_why(
     assert ran.status == AGREES, ran
     assert ran.row()[4] == "-"
     assert "whole only: LSTM 'back' runs backwards" in ran.out
-    assert "0 of them in chunks" in ran.out
+    assert "1 of them in chunks" in ran.out  # the layer alone, from the end
 
 
 def test_an_encoder_and_decoder_agree_whole_and_say_why(
@@ -702,12 +707,10 @@ def test_without_a_model_the_family_and_the_trained_models_are_judged(
     ran = verify("--device", "cpu", "--chunks", "4", "--json", path)
     assert ran.status == AGREES, ran
     rows = json.loads(path.read_text())["rows"]
-    names = [str(case) for case in few] + [
-        "trained running sum, B8 T24",
-        "trained sine wave, batch 175",
-        "trained sine wave, batch 1",
-    ]
-    assert [row["case"] for row in rows[::3]] == names
+    names = [str(case) for case in few for _ in range(3)]
+    for title in ("running sum, B8 T24", "sine wave, batch 175", "sine wave, batch 1"):
+        names += [f"trained {title}"] * 3 + [f"trained {title}: lstm"]
+    assert [row["case"] for row in rows] == names
     assert [row["against"] for row in rows[:3]] == ["TF eager", "TF function", "TF XLA"]
     assert all(row["same_bits"] for row in rows)
 
