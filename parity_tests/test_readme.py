@@ -22,7 +22,7 @@ def test_the_python_of_the_readme_runs(
     assert len(blocks) >= 5
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+        exec(compile(block, "<README>", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     (difference,) = (float(line) for line in printed if re.fullmatch(r"\d[\d.e-]*", line))
     assert difference < 1e-6  # what it prints, and what it says of it
