@@ -14,7 +14,7 @@ import numpy as np
 
 from refrnn.gates import Array
 from refrnn.reference import QUIET
-from refrnn.verify.conventions import Edit, applied, lost_at
+from refrnn.verify.conventions import ACROSS, Edit, applied, lost_at
 from refrnn.verify.fits import ALLOWED, Fit, fit, windows
 from refrnn.verify.scene import Begin, Scene, walk
 from refrnn.verify.wrong_weights import single_weights
@@ -70,8 +70,8 @@ class Search:
             for edits, _ in ranked[:DEEPENED]:
                 found += self._singles(self._at(edits))[1]
         if found:
-            unique = {frozenset(e.name for e in f.edits): f for f in found}
-            return list(unique.values())
+            unique = {frozenset(e.name for e in f.edits): f for f in reversed(found)}
+            return list(reversed(unique.values()))
         nearest = [self._at(edits) for edits, _ in ranked[:DEEPENED]]
         telling = [f for f in nearest if f.fit.inside > self.whole.fit.inside + TELLING]
         return sorted(telling, key=lambda f: -f.fit.inside)[:3]
@@ -130,7 +130,10 @@ class Search:
         """All pairs of usual edits of different aspects."""
         window = _Window(self.whole)
         usual = [e for (e,), _ in ranked if not e.rare and e.aspect != "returned state"]
+        across = [e._replace(aspect=ACROSS[e.aspect]) for e in usual if e.aspect in ACROSS]
+        orders = [e for e in usual if e.aspect == "gate order"]
         pairs = [(a, b) for a, b in combinations(usual, 2) if a.aspect != b.aspect]
+        pairs += [(order, other) for order in orders for other in across]
         short = _Window(self.whole, 3)
         few = [edits for edits in pairs if self._score(edits, short)[0] <= 0.3]
         return self._surviving(self._ranked(few, window))

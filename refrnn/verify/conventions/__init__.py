@@ -7,7 +7,7 @@ of different aspects can be applied one after the other, in the order of ASPECTS
 
 from refrnn.verify.conventions.blind import blind
 from refrnn.verify.conventions.catalogue import catalogue
-from refrnn.verify.conventions.edit import ASPECTS, Edit, applied
+from refrnn.verify.conventions.edit import ACROSS, ASPECTS, Edit, applied
 from refrnn.verify.conventions.states import lost_at
 
-__all__ = ["ASPECTS", "Edit", "applied", "blind", "catalogue", "lost_at"]
+__all__ = ["ACROSS", "ASPECTS", "Edit", "applied", "blind", "catalogue", "lost_at"]

@@ -19,7 +19,10 @@ ASPECTS = (
     "stored weights",
     "kernel",
     "recurrent kernel",
+    "stored bias",
     "gate order",
+    "kernel by gates",
+    "recurrent kernel by gates",
     "bias",
     "gates' sense",
     "equations",
@@ -30,6 +33,13 @@ ASPECTS = (
     "returned state",
     "weight",
 )
+
+# The same on the other side of "gate order": what is done to a block before or after it is read.
+ACROSS = {
+    "bias": "stored bias",
+    "kernel": "kernel by gates",
+    "recurrent kernel": "recurrent kernel by gates",
+}
 
 
 class Edit(NamedTuple):

@@ -25,16 +25,15 @@ OPERATIONS = {
 
 
 FORMATS = {"bfloat16": bfloat16, "float16": float16}
-FIXED = 2.0**9  # numbers below 1/8 that are multiples of 1/FIXED are of fixed point, not floating
+BITS = {"bfloat16": 8, "float16": 11}  # of a significand
 
 
 def _stored_in(name: str, values: Array) -> bool:
     """Whether numbers are of a format, as those are that were stored in it, and of no coarser."""
     if name not in FORMATS:
         return True
-    small = np.abs(values[(values != 0) & (np.abs(values) < 0.125)])
-    if len(small) and np.mean(small * FIXED % 1 == 0) > 0.9:
-        return False
+    if not np.any(values * 2.0 ** (BITS[name] + 1) % 1):
+        return False  # multiples of what numbers near 1/2 are multiples of: fixed point
     with QUIET():
         shares = {n: float(np.mean(form(values) == values)) for n, form in FORMATS.items()}
     coarser = name == "float16" and shares["bfloat16"] > 0.99
