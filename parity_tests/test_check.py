@@ -522,6 +522,33 @@ def test_a_last_output_alone_is_made_visible_by_shorter_runs(backwards: bool) ->
     assert (first.run, first.row, first.step, first.unit) == ("whole", 0, 4, 1)
 
 
+@pytest.mark.parametrize("mask", [None, "holes"])
+@pytest.mark.parametrize("backwards", [False, True])
+@each_kind
+def test_a_last_output_and_its_states_are_run_in_chunks(
+    kind: str, backwards: bool, mask: str | None
+) -> None:
+    layer, options = KINDS[kind]
+    run = Case(layer, mask=mask, options={**options, "go_backwards": backwards})
+    reference, arrays, plain = setup(run)
+
+    def last(x: Any, initial_state: Any = None, mask: Any = None) -> Any:
+        y, *states = plain(x, initial_state, mask)
+        return y[:, -1], *states
+
+    for chunks in ("all", [2, 3]):
+        report = check(last, reference, arrays.x, arrays.state, arrays.mask, chunks)
+        assert report.passed, str(report)
+        assert "in chunks of 1" in [run.title for run in report.runs]
+
+    def forgets(x: Any, initial_state: Any = None, mask: Any = None) -> Any:
+        y, *states = last(x, initial_state, mask)
+        return y, *(0.5 * part for part in states)
+
+    first = check(forgets, reference, arrays.x, arrays.state, arrays.mask).runs
+    assert any(run.broken for run in first if run.title == "in chunks of 1")
+
+
 def test_a_candidate_without_a_state_is_run_without_one() -> None:
     layer, arrays, plain = setup(case("lstm", state=False))
     report = check(lambda x: plain(x), layer, arrays.x)
@@ -763,6 +790,44 @@ def test_runs_without_a_step_or_a_row_are_judged(kind: str, steps: int, rows: in
     if rows:
         lost = cut_at(plain, lambda state: [part + 1e-3 for part in state])
         assert check(lost, layer, arrays.x, arrays.state).verdict == "differs"
+
+
+def test_it_is_said_where_a_state_of_a_coarser_dtype_widens_the_bounds_of_y() -> None:
+    layer, arrays, plain = setup(case("gru", dtype="float32"))
+    y, h = plain(arrays.x, arrays.state)
+    note = "y is float32, but judged as float16, the dtype of h: leave that out"
+    for mixed in (True, False):
+        shown = (y, h.astype("f2") if mixed else h)
+        assert (note in str(check(shown, layer, arrays.x, arrays.state))) == mixed
+    halves = (y.astype("f2"), h.astype("f2"))
+    assert check(halves, layer, arrays.x, arrays.state).notes == []
+
+
+@each_kind
+def test_the_last_output_of_no_steps_is_zeros(kind: str) -> None:
+    layer, arrays, plain = setup(case(kind, steps=0))
+    y, *states = plain(arrays.x, arrays.state)
+    last = np.zeros((len(arrays.x), y.shape[-1]))
+    assert check((last, *states), layer, arrays.x, arrays.state).passed
+    assert check(lambda x: last if len(x) == len(last) else plain(x)[0], layer, arrays.x).passed
+    assert not check((last + 1e-3, *states), layer, arrays.x, arrays.state).passed
+
+
+def test_it_is_said_where_nothing_was_compared() -> None:
+    layer, arrays, plain = setup(case("gru", steps=0))
+    y, h = plain(arrays.x)
+    assert "nothing was compared: every array is empty" in str(check(y, layer, arrays.x))
+    assert "nothing was compared" not in str(check((y, h), layer, arrays.x))
+
+
+def test_a_report_of_a_run_that_overflows_is_printed_without_a_warning() -> None:
+    layer = SimpleRNN(3, activation="exponential", return_sequences=True)
+    x = np.full((2, 5, 2), 3, np.float32)
+    layer.build(x.shape)
+    layer.set_weights([np.ones_like(w) for w in layer.get_weights()])
+    y = np.asarray(layer(x))
+    assert np.isinf(y).any()
+    assert "could not have seen" in str(check(y, layer, x))  # warnings are errors here
 
 
 def test_layers_of_the_same_kind_are_told_apart_by_their_own_options() -> None:

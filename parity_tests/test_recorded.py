@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -114,6 +115,20 @@ def test_inputs_states_and_masks_may_stand_in_the_recording(
     assert refrnn_command("verify", recorded.file, "--against", path)[0] == DIFFERS
 
 
+def test_a_state_that_the_layer_has_not_is_refused(
+    refrnn_command: Callable[..., Ran], recorded: Bench
+) -> None:
+    gru = refrnn.Sequential([layers.Input((None, 3)), layers.GRU(6, return_sequences=True)])
+    file = recorded.folder / "gru.keras"
+    gru.save(file)
+    path, zeros = recorded.folder / "all.npz", np.zeros((2, 6), np.float32)
+    np.savez(path, x=recorded.x, y=gru(recorded.x), h0=zeros, c0=zeros)
+    status, _, err = refrnn_command("verify", file, "--against", path)
+    assert (status, "has c0, expected h0 alone, because GRU" in err) == (UNJUDGED, True)
+    np.savez(path, x=recorded.x, y=gru(recorded.x), h0=zeros)
+    assert refrnn_command("verify", file, "--against", path)[0] == AGREES
+
+
 def test_one_layer_of_a_model_is_judged_by_name_and_the_whole_by_a_tolerance(
     refrnn_command: Callable[..., Ran], recorded: Bench
 ) -> None:
@@ -153,6 +168,8 @@ def test_explain_names_the_order_of_gates(
          "expected arrays of numbers"),
         (["verify", "one.keras", "--input", "x.npy", "--against", "x.npy"],
          "y has shape (2, 12, 3)"),
+        (["verify", "one.keras", "--input", "x.npy", "--against", "bfloat16.npy"],
+         "holds y of |V2, expected arrays of numbers, y first; store bfloat16 as float32"),
         (["explain", "deep.keras", "x.npy", "y.npy"], "--layer: first, last"),
         (["explain", "deep.keras", "x.npy", "y.npy", "--layer", "b"], "'b'"),
         (["grade", "none.npz"], "none.npz: cannot be read"),
@@ -167,6 +184,7 @@ def test_what_cannot_be_judged_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorded.save("y.npy", recorded.y)
+    recorded.save("bfloat16.npy", recorded.y.astype(ml_dtypes.bfloat16))
     monkeypatch.chdir(recorded.folder)
     status, out, err = refrnn_command(*arguments)
     assert (status, out) == (UNJUDGED, "")

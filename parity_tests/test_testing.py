@@ -283,6 +283,21 @@ def test_the_message_says_what_a_probe_is(name: str, alone: str) -> None:
         assert_matches(wrong, layer, arrays.x, arrays.state)
 
 
+@pytest.mark.parametrize("takes_state", [True, False])
+def test_the_message_names_no_weight_where_a_probe_is_large(takes_state: bool) -> None:
+    layer, arrays, plain = setup(case("lstm", steps=0))
+    table = {**plain.cell._asdict(), "act": plain.cell.act._replace(value=_clipped)}
+    clipped = Plain(type(plain.cell)(**table), plain.weights)
+    wrong = clipped if takes_state else lambda x: clipped(x)
+    with pytest.raises(Mismatch, match="probes    one step from zeros on large inputs, so that"):
+        assert_matches(wrong, layer, arrays.x)
+
+
+def _clipped(x: Array) -> Array:
+    """tanh, but for its ends, which single weights do not reach."""
+    return np.clip(np.tanh(x), -0.999, 0.999)
+
+
 def test_the_message_names_the_precision_that_fits() -> None:
     rounded = PRECISIONS["tf32"].operands
     layer, arrays, plain = setup(
@@ -392,7 +407,10 @@ def test_a_failing_case_shrinks_to_the_smallest() -> None:
     fixed = settings(max_examples=2000, database=None, derandomize=True)
     found = find(testing.cases(), tail, settings=fixed)
     assert (found.rows, found.steps, found.features) == (1, 3, 1)
-    assert found.units in (9, 17)  # the smallest tails; Hypothesis's shrinker may stop at the second
+    assert found.units in (
+        9,
+        17,
+    )  # the smallest tails; Hypothesis's shrinker may stop at the second
     assert (found.mask, found.seed) == (None, 0)
 
 

@@ -44,16 +44,18 @@ def arrays(path: Path, only: str) -> dict[str, Array]:
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {only: loaded}
-            found = {name: np.asarray(loaded[name]) for name in loaded.files}
+            alone = isinstance(loaded, np.ndarray)
+            found = {only: loaded} if alone else {n: np.asarray(loaded[n]) for n in loaded.files}
     except OSError as error:
         raise CannotJudge(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # NumPy raises many kinds for a file that is not what it seems
         raise CannotJudge(f"{path}: cannot be read as .npy or .npz: {one_line(error)}") from None
-    if not found or any(array.dtype.kind not in "fiub" for array in found.values()):
+    wrong = [f"{n} of {a.dtype}" for n, a in found.items() if a.dtype.kind not in "fiub"]
+    if wrong or not found:
+        void = any(array.dtype.kind == "V" for array in found.values())
         raise CannotJudge(
-            f"{path}: holds {sorted(found)}, expected arrays of numbers, {only} first"
+            f"{path}: holds {', '.join(wrong) or 'nothing'}, expected arrays of numbers, {only}"
+            f" first{'; store bfloat16 as float32, NumPy forgets what it is' if void else ''}"
         )
     return found
 
@@ -84,7 +86,13 @@ def recording(source: Path, layer: str | None, given: Path | None, seen: Path) -
         )
     x, mask = inputs["x"], inputs.get("mask")
     state = None
-    if set(inputs) & set(STATES.values()):
+    own = {STATES[name] for name in what.parts[0].states}
+    if foreign := set(inputs) & set(STATES.values()) - own:
+        raise CannotJudge(
+            f"{given or seen}: has {', '.join(foreign)}, expected {' and '.join(sorted(own))}"
+            f" alone, because {what.who} has no such state"
+        )
+    if set(inputs) & own:
         zeros: Array = np.zeros((len(x), what.units), x.dtype)
         state = [inputs.get(STATES[name], zeros) for name in what.parts[0].states]
     return Recording(what, outputs, x, state, None if mask is None else mask != 0)

@@ -195,8 +195,14 @@ def _steps(count: int) -> str:
 
 def _probe(report: Report, row: int) -> str:
     """What a row of the probes is fed."""
-    features = report.runs[-1].tasks[0].xs.shape[2]
-    alone = f"feature {row} of x" if row < features else f"unit {row - features} of h"
+    tasks = report.runs[-1].tasks
+    features = tasks[0].xs.shape[2]
+    if row < features:
+        alone = f"feature {row} of x"
+    elif any(np.any(part[row]) for task in tasks for part in task.state):
+        alone = f"unit {row - features} of h"
+    else:
+        return "one step from zeros on large inputs, so that the activations reach their ends"
     return f"one step on 0s and a single 1, so that each weight is seen alone: here {alone} is 1"
 
 

@@ -124,10 +124,19 @@ class _Judging:
         """The arithmetic of the candidate's dtype, or of the reference's if that is coarser."""
         names = {a.dtype.name for a in arrays.values()} | {self.what.dtype.name}
         found = [PRECISIONS[name] for name in names if name in PRECISIONS]
-        return max(found, key=lambda precision: precision.pointwise)
+        coarsest = max(found, key=lambda precision: precision.pointwise)
+        coarse = [name for name, a in arrays.items() if a.dtype.name == coarsest.name]
+        if coarse and "y" not in coarse and self.what.dtype.name != coarsest.name:
+            self.notes.append(
+                f"y is {arrays['y'].dtype}, but judged as {coarsest.name}, the dtype of"
+                f" {', '.join(coarse)}: leave that out, or give precision="
+            )
+        return coarsest
 
     def report(self) -> Report:
         assert self.claimed is not None
+        if not any(found.judged.error.size for run in self.runs for found in run.found):
+            self.notes.append("nothing was compared: every array is empty")
         fits = fitting(self.runs, self.claimed)
         return Report(self.what.who, self.claimed.name, fits, self.runs, self.notes)
 
@@ -152,6 +161,7 @@ class _Trials:
         whole = self._call(x, state, mask)
         if whole["y"].ndim == 2 and 1 < x.shape[1] <= PREFIXES and len(self.what.parts) == 1:
             whole = self._by_prefixes(whole)
+            cuttings = [[1]] if cuttings else []  # in longer chunks it would hide outputs
         self.judging.add("whole", whole, x, state, mask)
         self._twice(whole)
         self._row_by_row(whole)
@@ -239,7 +249,7 @@ class _Trials:
             state = [arrays[name] for name in part.states]
             calls[done] = True
             done += length
-            ys.append(arrays["y"])
+            ys.append(arrays["y"] if arrays["y"].ndim > 2 else arrays["y"][:, None])
             for name in part.states:
                 over_time[name][:, done - 1] = arrays[name]
         if not ys:

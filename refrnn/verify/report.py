@@ -166,12 +166,12 @@ class Run:
 def _free(task: Task, seen: Seen, precision: Precision) -> dict[str, Judged]:
     """The end of a run whose steps were not seen; no limit where rounding decides the outcome."""
     free = free_run(task, precision)
-    settled = (
-        free.decidable[:, -1:] if free.decidable.shape[1] else np.ones((len(task.xs), 1), bool)
-    )
+    B, T, H = free.y.shape
+    settled = free.decidable[:, -1:] if T else np.ones((B, 1), bool)
+    nothing = np.zeros((B, H))  # what no step emits
     found = {}
-    ends = {"y": free.y[:, -1], **free.state._asdict()}
-    bounds = {"y": free.bound[:, -1], **free.bounds._asdict()}
+    ends = {"y": free.y[:, -1] if T else nothing, **free.state._asdict()}
+    bounds = {"y": free.bound[:, -1] if T else nothing, **free.bounds._asdict()}
     for name, got in (("y", seen.y), ("h", seen.h), ("c", seen.c)):
         if got is None:
             continue
@@ -205,7 +205,8 @@ class Report:
 
         Looked for when it is asked for, or printed: it costs more than the check.
         """
-        return blind([task for run in self.runs for task in run.tasks])
+        with QUIET():
+            return blind([task for run in self.runs for task in run.tasks])
 
     @property
     def margins(self) -> dict[str, float]:
