@@ -24,7 +24,7 @@ from refrnn.cells import CELLS
 from refrnn.gates import Array
 from refrnn.layers import GRU, LSTM, Bidirectional, SimpleRNN
 from refrnn.oracles.tensorflow import TensorFlow
-from refrnn.verify import PRECISIONS, Explanation, explain
+from refrnn.verify import PRECISIONS, Explanation, check, explain
 from refrnn.verify.conventions import blind
 from refrnn.verify.subject import subject
 
@@ -1056,3 +1056,30 @@ def test_what_one_run_shows_another_need_not() -> None:
     )
     assert any("initial state" in sentence for sentence in blind([other]))
     assert not any("initial state" in sentence for sentence in blind([other, one]))
+
+
+def test_what_only_another_run_shows_is_not_called_agreement() -> None:
+    """The input is clipped at 5: x and the probes of one weight never reach that, check's do."""
+    rng = np.random.default_rng(3)
+    layer = LSTM(4, return_sequences=True, return_state=True)
+    layer.build((None, None, 3))
+    layer.set_weights([rng.normal(0, 0.5, w.shape).astype("f") for w in layer.get_weights()])
+    x = rng.uniform(-1, 1, (2, 9, 3)).astype("f")
+
+    def clipped(x: Array, initial_state: Any = None, mask: Any = None) -> Any:
+        return layer(np.clip(x, -5, 5), initial_state=initial_state, mask=mask)
+
+    assert not check(clipped, layer, x).passed
+    found = explain(clipped, layer, x)
+    assert not found.agrees
+    assert "another run differs" in found.verdict
+    assert any("first difference: " in sentence for sentence in found.footprint)
+
+
+@pytest.mark.parametrize("features", [2, 9, 20])
+def test_a_state_that_the_probes_give_is_not_called_unseen(features: int) -> None:
+    layer = GRU(3, return_sequences=True, return_state=True)
+    x = np.random.default_rng(0).normal(size=(2, 5, features)).astype("f")
+    layer(x)
+    report = check(layer, layer, x)
+    assert not any("initial state is ignored" in sentence for sentence in report.blind)

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from refrnn.gates import Array
+from refrnn.verify.check import check
 from refrnn.verify.conventions import catalogue
 from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.fits import fit
 from refrnn.verify.footprint import footprint
 from refrnn.verify.precisions import PRECISIONS, Precision
+from refrnn.verify.report import Report
 from refrnn.verify.scene import Scene, scene
 from refrnn.verify.search import Found, Search
 from refrnn.verify.separating import separating
@@ -160,7 +162,9 @@ def explain(
     probe = data.probes(what)
     on_probes = _explained(what, precision, probe.outputs(candidate), probe)
     if found.agrees:
-        return found if on_probes.agrees else on_probes
+        if not on_probes.agrees:
+            return on_probes
+        return _checked(found, check(candidate, reference, x, state, mask, precision=precision))
     if not found.fits:
         return on_probes if on_probes.fits and not on_probes.agrees else found
     both = {cause.edits for cause in on_probes.fits}
@@ -173,6 +177,15 @@ def explain(
     else:
         separating = None
     return replace(found, verdict=verdict, causes=kept, separating=separating)
+
+
+def _checked(found: Explanation, report: Report) -> Explanation:
+    """Of a function that agrees on x and on probes: what its other runs say."""
+    if report.verdict not in ("differs", "probably differs"):
+        return found
+    verdict = "its outputs on x agree; another run differs, and no convention is known for that"
+    seen = (f"first difference: {report.first}", *report.notes)
+    return replace(found, verdict=verdict, causes=[], footprint=list(seen))
 
 
 class Data:

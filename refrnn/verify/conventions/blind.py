@@ -59,15 +59,20 @@ class _Shown:
     """The first rows and steps of a task, with the reference's own answer."""
 
     def __init__(self, task: Task, rows: int, steps: int) -> None:
+        blank = [not any(part[row].any() for part in task.state) for row in range(len(task.xs))]
+        first = np.argsort(blank, kind="stable")[
+            :rows
+        ]  # rows that start from a state before others
+
         def cut(a: Array | None) -> Any:
-            return None if a is None else a[:rows, :steps]
+            return None if a is None else a[first, :steps]
 
         self.task = task._replace(
             xs=cut(task.xs),
-            state=type(task.state)(*(part[:rows] for part in task.state)),
+            state=type(task.state)(*(part[first] for part in task.state)),
             mask=cut(task.mask),
             reset=cut(task.reset),
-            last_output=None if task.last_output is None else task.last_output[:rows],
+            last_output=None if task.last_output is None else task.last_output[first],
             calls=None,
         )
 

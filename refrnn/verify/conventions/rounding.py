@@ -32,9 +32,9 @@ def _stored_in(name: str, values: Array) -> bool:
     """Whether numbers are of a format, as those are that were stored in it, and of no coarser."""
     if name not in FORMATS:
         return True
-    if not np.any(values * 2.0 ** (BITS[name] + 1) % 1):
-        return False  # multiples of what numbers near 1/2 are multiples of: fixed point
     with QUIET():
+        if not np.any(values * 2.0 ** (BITS[name] + 1) % 1):
+            return False  # multiples of what numbers near 1/2 are multiples of: fixed point
         shares = {n: float(np.mean(form(values) == values)) for n, form in FORMATS.items()}
     coarser = name == "float16" and shares["bfloat16"] > 0.99
     return shares[name] > 0.99 and not coarser
