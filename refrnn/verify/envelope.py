@@ -169,6 +169,7 @@ class _Judge:
         )
         self.Wr, self.Ur = (_Matrix.made(precision.operands(matrix)) for matrix in (W, U))
         self.U = _Matrix.made(U)
+        self.overflow = np.zeros((B, T), bool)
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -192,7 +193,16 @@ class _Judge:
         if seen.hs is not None:
             whole["hs"] = _silent(hs, np.isnan(_wide(seen.hs)))
         self._returned(whole, live, before, carried)
+        if self.overflow.any():
+            return {name: self._overflown(name, judged) for name, judged in whole.items()}
         return whole
+
+    def _overflown(self, name: str, judged: Judged) -> Judged:
+        """Infinities and NaN of either sign are right from where a row may overflow its type."""
+        since = np.logical_or.accumulate(self.overflow, axis=1)[:, :, None]
+        got = self.seen.gates[name] if name in self.seen.gates else getattr(self.seen, name)
+        lost = ~np.isfinite(_wide(got)) & (since if judged.error.ndim == 3 else since[:, -1])
+        return _silent(judged, lost)
 
     def _blocks(self) -> Iterator[slice]:
         B, T, H = self.shape
@@ -239,6 +249,7 @@ class _Judge:
         if carried is not None:
             c = carried.before(block, step)
         results = step if c is None else step(c)
+        self.overflow[:, block] = self._may_overflow(results, h)
         found: dict[str, Judged] = {}
         for name in shown(cell, seen.gates):
             value = getattr(results.pre if name.startswith("pre.") else results, name[-1])
@@ -252,6 +263,17 @@ class _Judge:
             found["cs"] = _silent(after, np.isnan(cs))
         found["y"] = _judged(self.y[:, block], results.h)
         return found
+
+    def _may_overflow(self, results: Any, h: Array) -> Array:
+        """Where anything on the way may be too large for the type, (B, T).
+
+        The bound W counts a rounding of every term, so W / u is as large as the largest of them.
+        """
+        over: Array = np.logical_not(np.isfinite(h).all(-1))
+        for value in (*results.pre, results.h, *([results.c] if "c" in results._fields else [])):
+            size = np.abs(value.value) + value.worst() / self.precision.pointwise
+            over |= np.logical_not((size < self.precision.largest).all(-1))
+        return over
 
     def _held(self, y: Judged, frozen: Array, value: Array) -> Judged:
         """What a step makes, but an exact copy of `value` where a row is frozen."""

@@ -76,9 +76,10 @@ class Tracked:
         total[: P + 1] *= self.arithmetic.growth
         return total
 
-    def bounds(self) -> dict[str, Array]:
-        """The largest error by tier."""
-        return as_bounds(self.totals(), self.arithmetic.lam)
+    def worst(self) -> Array:
+        """W alone."""
+        sizes = (np.abs(part[W]) for part in self.parts.values())
+        return np.asarray(sum(sizes) * self.arithmetic.growth)
 
     def stored(self) -> "Tracked":
         """This, rounded once more."""
