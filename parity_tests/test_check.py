@@ -90,7 +90,7 @@ def test_a_correct_implementation_agrees(kind: str, mask: str | None) -> None:
     assert mask == "all" or report.margin > 0.01
     assert [run.title for run in report.runs] == [
         "whole", "rows reversed", "last row alone", "in chunks of 1", "in chunks of 4, 1, 2",
-        "probes",
+        "probes", "probes of -1",
     ]  # fmt: skip
     assert str(report).startswith(f"{layer.who}: agrees, as float64: largest error 0")
 
@@ -449,7 +449,8 @@ def test_a_state_lost_between_chunks_is_found_at_the_border(kind: str) -> None:
     assert "the first of a chunk" in str(first)
     assert check(lossy, layer, arrays.x, chunks="all").first.run == "in chunks of 1"  # type: ignore[union-attr]
     whole = check(lossy, layer, arrays.x, chunks="whole")
-    assert {run.title for run in whole.runs if run.broken} == {"probes"}  # reads h as well
+    broken = {run.title for run in whole.runs if run.broken}
+    assert broken == {"probes", "probes of -1"}  # which read h as well
 
 
 def test_h_and_c_swapped_between_chunks_are_found_at_the_border() -> None:
@@ -473,6 +474,21 @@ def test_a_wrong_weight_that_the_input_never_reads_is_found_by_the_probes(
     first = check(wrong, layer, arrays.x).first
     assert first is not None
     assert (first.run, first.row, first.unit) == ("probes", 3 if name == "kernel" else 5 + 3, 1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_wrong_weight_behind_a_relu_is_found_by_probes_of_both_signs(seed: int) -> None:
+    layer, wrong = (
+        GRU(1, activation="relu", use_bias=False, return_sequences=True, return_state=True)
+        for _ in range(2)
+    )
+    rng = np.random.default_rng(seed)
+    kernel, recurrent = (rng.normal(size=s).astype("f") for s in ((2, 3), (1, 3)))
+    for one in (layer, wrong):
+        one.build((None, None, 2))
+    layer.set_weights([kernel, recurrent])
+    wrong.set_weights([kernel, recurrent * np.float32([1, 1, 1.5])])
+    assert not check(wrong, layer, np.zeros((1, 1, 2), "f")).passed
 
 
 def test_rows_that_leak_into_each_other_are_found() -> None:

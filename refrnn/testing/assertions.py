@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refrnn.verify import PRECISIONS, Mismatch, Report, check
-from refrnn.verify.report import Run
+from refrnn.verify.report import First, Run
 from refrnn.verify.subject import Part, Subject, subject
 
 __all__ = ["BlindSpot", "Mismatch", "assert_matches"]
@@ -157,8 +157,8 @@ def _told(report: Report) -> str:
     first = report.first
     if first is not None:
         lines.append(("where", str(first)))
-        if first.run == "probes":
-            lines.append(("probes", _probe(report, first.row)))
+        if first.run in ("probes", "probes of -1"):
+            lines.append(("probes", _probe(report, first)))
         lines += [("made", sentence) for sentence in _origin(report)]
         if not report.fits:
             text = f"fits none of {', '.join(PRECISIONS)}: not a matter of rounding"
@@ -193,8 +193,9 @@ def _steps(count: int) -> str:
     return f"{count} step{'' if count == 1 else 's'} of a row"
 
 
-def _probe(report: Report, row: int) -> str:
+def _probe(report: Report, first: First) -> str:
     """What a row of the probes is fed."""
+    row, one = first.row, first.run.partition("of ")[2] or "1"
     tasks = report.runs[-1].tasks
     features = tasks[0].xs.shape[2]
     if row < features:
@@ -203,7 +204,8 @@ def _probe(report: Report, row: int) -> str:
         alone = f"unit {row - features} of h"
     else:
         return "one step from zeros on large inputs, so that the activations reach their ends"
-    return f"one step on 0s and a single 1, so that each weight is seen alone: here {alone} is 1"
+    seen = f"so that each weight is seen alone: here {alone} is {one}"
+    return f"one step on 0s and a single {one}, {seen}"
 
 
 def _advice(report: Report) -> str:

@@ -286,7 +286,9 @@ class _Trials:
             state = [np.zeros((rows, width), self.x.dtype) for width in widths]
             for k in hs:
                 state[k][F : F + widths[k]] = np.eye(widths[k])
-        self.judging.add("probes", self._call(x, state, None), x, state, None)
+        for title, sign in (("probes", 1), ("probes of -1", -1)):  # a relu shows one of the two
+            signed = None if state is None else [sign * part for part in state]
+            self.judging.add(title, self._call(sign * x, signed, None), sign * x, signed, None)
         return None
 
 
