@@ -87,19 +87,19 @@ def recording(source: Path, layer: str | None, given: Path | None, seen: Path) -
     x, mask = inputs["x"], inputs.get("mask")
     state = None
     own = {STATES[name] for name in what.parts[0].states}
-    if foreign := set(inputs) & set(STATES.values()) - own:
+    there = set(inputs) & set(STATES.values())
+    if there not in (set(), own):
         raise CannotJudge(
-            f"{given or seen}: has {', '.join(foreign)}, expected {' and '.join(sorted(own))}"
-            f" alone, because {what.who} has no such state"
+            f"{given or seen}: has {' and '.join(sorted(there))} of a first state, expected"
+            f" {' and '.join(sorted(own))} or none, because that is the state of {what.who}"
         )
-    if set(inputs) & own:
-        zeros: Array = np.zeros((len(x), what.units), x.dtype)
-        state = [inputs.get(STATES[name], zeros) for name in what.parts[0].states]
+    if there:
+        state = [inputs[STATES[name]] for name in what.parts[0].states]
     return Recording(what, outputs, x, state, None if mask is None else mask != 0)
 
 
 def judge(
-    source: Path, layer: str | None, given: Path | None, seen: Path, chunks: Any = "all"
+    source: Path, layer: str | None, given: Path | None, seen: Path
 ) -> "verify.Report | verify.Row":
     """`refrnn verify MODEL --against`.
 
