@@ -65,8 +65,8 @@ def free_run(
     state = type(task.state)(*(np.asarray(part, np.float64) for part in task.state))
     with QUIET():
         spreads = _local(task, list(_walk(task, cell, weights, xs, state)), precision)
-    runs: dict[str, list[Array]] = {name: [] for name in ("y", *state._fields)}
 
+    outputs: list[Array] = []
     now = type(state)(*(stacked(part) for part in state))
     last = np.zeros((copies * B, H)) if task.last_output is None else stacked(task.last_output)
     with QUIET():
@@ -95,9 +95,9 @@ def free_run(
                 if not task.emits_zeros
                 else np.where(np.tile(live, (copies, 1)), now.h, last)
             )
-            runs["y"].append(emitted.reshape(copies, B, H))
+            outputs.append(emitted.reshape(copies, B, H))
     ends = type(state)(*(part.reshape(copies, B, H) for part in now))
-    ys = np.stack(runs["y"], axis=2) if T else np.zeros((copies, B, 0, H))  # (copies, B, T, H)
+    ys = np.stack(outputs, axis=2) if T else np.zeros((copies, B, 0, H))  # (copies, B, T, H)
     lam = standard_deviations(B * max(1, T) * H)
     bound, decidable = _spread(ys, lam, members)
     ended = type(state)(*(_spread(part[:, :, None], lam, members)[0][:, 0] for part in ends))
