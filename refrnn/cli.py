@@ -19,6 +19,7 @@ from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.streams import command
 from refrnn.verify import Report, grade_file
 from refrnn.verify.table import Table, here
+from refrnn.verify.whole import write
 
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 
@@ -276,7 +277,7 @@ def grade_command(options: argparse.Namespace) -> int:
 def _save_json(path: Path | None, found: Any) -> None:
     if path is not None:
         with _writing(path):
-            path.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+            write(path, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def inspect_command(options: argparse.Namespace) -> int:
@@ -293,7 +294,7 @@ def inspect_command(options: argparse.Namespace) -> int:
     print(found.to_json() if on_screen else found)
     if options.json and not on_screen:
         with _writing(options.json):
-            options.json.write_text(f"{found.to_json()}\n")
+            write(options.json, f"{found.to_json()}\n")
     return AGREES if found.runs else DIFFERS
 
 

@@ -60,15 +60,18 @@ def arrays(path: Path, only: str) -> dict[str, Array]:
     return found
 
 
-def recording(source: Path, layer: str | None, given: Path | None, seen: Path) -> Recording:
-    """A recurrent layer of a model file, what went into it and what came out.
+def recording(
+    source: Path, found: Any, layer: str | None, given: Path | None, seen: Path
+) -> Recording:
+    """A recurrent layer of a model, what went into it and what came out.
 
-    layer  its name; None for a model that is nothing else
-    given  .npy with x, or .npz with x and, where they were used, h0, c0 and mask; None where those
-           stand in `seen` too
-    seen   .npy with y, or .npz with y and what else the implementation shows
+    source  the file that it was read from
+    found   the model
+    layer   its name; None for a model that is nothing else
+    given   .npy with x, or .npz with x and, where they were used, h0, c0 and mask; None where those
+            stand in `seen` too
+    seen    .npy with y, or .npz with y and what else the implementation shows
     """
-    found = model(source)
     try:
         what = subject(found if layer is None else found.get_layer(layer))
     except (ValueError, TypeError) as error:
@@ -106,13 +109,13 @@ def judge(
     A recurrent layer is judged step by step; the outputs of a whole model, whose steps are not
     seen, by a tolerance.
     """
+    found = model(source)
     if layer is None:
-        found = model(source)
         try:
             subject(found)
         except (ValueError, TypeError):
             return _whole_model(source.name, found, given, seen)
-    what = recording(source, layer, given, seen)
+    what = recording(source, found, layer, given, seen)
     try:
         return verify.check(what.outputs, what.layer, what.x, what.state, what.mask)
     except (ValueError, TypeError) as error:
@@ -147,7 +150,7 @@ def explain(
     source: Path, layer: str | None, given: Path | None, seen: Path
 ) -> "verify.Explanation":
     """`refrnn explain MODEL X OUT`: why a recording differs."""
-    what = recording(source, layer, given, seen)
+    what = recording(source, model(source), layer, given, seen)
     try:
         return verify.explain(what.outputs, what.layer, what.x, what.state, what.mask)
     except (ValueError, TypeError) as error:

@@ -1,12 +1,10 @@
 """A report as one HTML file: words, tables, and plots drawn as SVG. No script, nothing loaded."""
 
 import base64
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -63,22 +61,6 @@ def page(report: "Report") -> str:
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
-
-
-def write(path: "str | os.PathLike[str]", text: str) -> None:
-    """All of a file, or nothing: written beside it, then renamed. A device is written to."""
-    target = Path(path).resolve()  # what a link points at, not the link
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        target.write_text(text, encoding="utf-8")
-        return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _sections(report: "Report") -> Iterator[str]:

@@ -14,10 +14,11 @@ from refrnn.reference import QUIET
 from refrnn.verify.conventions.blind import blind
 from refrnn.verify.envelope import Judged, Seen, Task, judge
 from refrnn.verify.freerun import free_run
-from refrnn.verify.page import page, write
+from refrnn.verify.page import page
 from refrnn.verify.precisions import PRECISIONS, Precision
 from refrnn.verify.subject import Part
 from refrnn.verify.tracked import TIERS
+from refrnn.verify.whole import write
 
 RETURNED = ("h", "c")  # arrays without a time axis
 

@@ -15,6 +15,7 @@ import numpy as np
 from refrnn.cells import CELLS
 from refrnn.engines import chosen
 from refrnn.verify.agreement import Row
+from refrnn.verify.whole import write
 from refrnn.version import __version__
 
 
@@ -103,19 +104,7 @@ class Table:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON: all of it, or nothing. A device or pipe is written to."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
-        path = Path(path).resolve()  # what a link points at, not the link
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            path.write_text(text, encoding="utf-8")
-            return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def here() -> tuple[dict[str, str], str]:
