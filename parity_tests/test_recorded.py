@@ -210,3 +210,15 @@ def test_recordings_are_judged_without_tensorflow(recorded: Bench) -> None:
         " assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_whole_model_that_cannot_be_compared_is_written_as_json(
+    refrnn_command: Callable[..., Ran], recorded: Bench
+) -> None:
+    """JSON has no infinity, which is the difference of outputs of another shape."""
+    seen, report = recorded.save("y.npy", recorded.deep_y[:, :3]), recorded.folder / "r.json"
+    status, _, _ = refrnn_command(
+        "verify", recorded.deep, "--input", recorded.input, "--against", seen, "--json", report
+    )
+    assert status == DIFFERS
+    assert json.loads(report.read_text())["whole"] is None

@@ -19,7 +19,7 @@ from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.streams import command
 from refrnn.verify import Report, grade_file
 from refrnn.verify.table import Table, here
-from refrnn.verify.whole import write
+from refrnn.verify.whole import plain, write
 
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 
@@ -277,7 +277,7 @@ def grade_command(options: argparse.Namespace) -> int:
 def _save_json(path: Path | None, found: Any) -> None:
     if path is not None:
         with _writing(path):
-            write(path, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+            write(path, json.dumps(plain(found.to_dict()), indent=1, allow_nan=False) + "\n")
 
 
 def inspect_command(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from refrnn.panel import CASES, Panel
 from refrnn.verify import PRECISIONS, Run, chunks
 from refrnn.verify.compare import Mismatch, largest_difference
 from refrnn.verify.subject import subject
+from refrnn.verify.whole import plain
 
 DTYPES = ("float64", "float32")
 OWN = {"refrnn": "auto", "refrnn numpy": "numpy"}  # title -> engine
@@ -141,7 +142,7 @@ class Matrix:
                     **{
                         dtype: {
                             "cases": len(margins),
-                            "margin": _finite(max(margins)),
+                            "margin": plain(max(margins)),
                             "fits": self.fits[title, dtype],
                         }
                         for dtype in DTYPES
@@ -152,14 +153,14 @@ class Matrix:
             ],
             "pairs": [
                 {"a": a, "b": b, "dtype": dtype, "cases": pair.cases,
-                 "difference": _finite(pair.difference)}
+                 "difference": plain(pair.difference)}
                 for (a, b, dtype), pair in self.pairs.items()
             ],
             "known": [
                 {
                     **{k: v for k, v in m.difference._asdict().items() if k != "modules"},
-                    "found": None if m.found is None else _finite(m.found),
-                    "expected": None if m.expected is None else _finite(m.expected),
+                    "found": plain(m.found),
+                    "expected": plain(m.expected),
                     "error": m.error,
                     "there": m.there,
                 }
@@ -256,8 +257,3 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
         "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
         for line in lines
     )
-
-
-def _finite(number: float) -> float | None:
-    """JSON has no infinity and no NaN."""
-    return number if abs(number) < float("inf") else None

@@ -18,6 +18,7 @@ from refrnn.verify.scene import Scene, scene
 from refrnn.verify.search import Found, Search
 from refrnn.verify.separating import separating
 from refrnn.verify.subject import Part, Subject, in_time, subject
+from refrnn.verify.whole import plain
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Explanation:
         """The same as plain values, for machines."""
         separating = None
         if self.separating is not None:
-            separating = {name: _plain(value) for name, value in self.separating.items()}
+            separating = {name: plain(value) for name, value in self.separating.items()}
         return {
             "who": self.who,
             "verdict": self.verdict,
@@ -110,12 +111,6 @@ class Explanation:
             lines.append(f"  told apart by .separating: {shapes}")
         lines.append(f"  ({self.tried} hypotheses in {self.precision})")
         return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return None if value is None else [_plain(part) for part in value]
 
 
 def explain(

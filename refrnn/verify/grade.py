@@ -22,6 +22,7 @@ from refrnn.verify.mutants import KINDS, MUTANTS, Engine, Implementation, Mutant
 from refrnn.verify.mutants.battery import Run, battery, called, distinct, equivalent, margin
 from refrnn.verify.precisions import PRECISIONS
 from refrnn.verify.subject import Part, Subject, subject
+from refrnn.verify.whole import plain
 
 Test = Callable[[Implementation, Any], Any]
 Make = Callable[[Part], Implementation]
@@ -112,7 +113,7 @@ class Grade:
             "survived": len(self.survived),
             "equivalent": len(self.equivalents),
             "outcomes": [
-                asdict(o) | {"margins": {n: _finite(m) for n, m in o.margins.items()}}
+                asdict(o) | {"margins": {n: plain(m) for n, m in o.margins.items()}}
                 for o in self.outcomes
             ],
         }
@@ -430,7 +431,3 @@ def _vector(name: str, group: Mapping[str, Any]) -> Vector:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %"
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -18,7 +18,7 @@ from refrnn.verify.page import page
 from refrnn.verify.precisions import PRECISIONS, Precision
 from refrnn.verify.subject import Part
 from refrnn.verify.tracked import TIERS
-from refrnn.verify.whole import write
+from refrnn.verify.whole import plain, write
 
 RETURNED = ("h", "c")  # arrays without a time axis
 
@@ -251,7 +251,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """For machines: plain numbers, strings and lists; infinities and NaN as None."""
         made, carried = self.spread
-        return _plain(
+        return plain(
             {
                 "who": self.who,
                 "verdict": self.verdict,
@@ -361,13 +361,3 @@ def _mostly_broken(run: Run) -> bool:
     outputs = [found.judged for found in run.found if found.name == "y"]
     margins = np.concatenate([y.margin("S")[y.bounds["S"] > 0] for y in outputs])
     return bool(np.mean(margins > 1) > 0.5) if margins.size else False
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

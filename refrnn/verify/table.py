@@ -15,7 +15,7 @@ import numpy as np
 from refrnn.cells import CELLS
 from refrnn.engines import chosen
 from refrnn.verify.agreement import Row
-from refrnn.verify.whole import write
+from refrnn.verify.whole import plain, write
 from refrnn.version import __version__
 
 
@@ -99,7 +99,7 @@ class Table:
             "warnings": self.warnings,
             "skipped": self.skipped,
             "quote": self.quote(),
-            "rows": [_finite(row.to_dict()) for row in self.rows],
+            "rows": [plain(row.to_dict()) for row in self.rows],
         }
 
     def save(self, path: Path) -> None:
@@ -130,13 +130,6 @@ def _processor() -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: a run that could not be compared has an error of null."""
-    return {
-        k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
-    }
 
 
 def _grouped(rows: Iterable[Row]) -> list[list[Row]]:

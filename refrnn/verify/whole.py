@@ -1,7 +1,10 @@
-"""Reports on disk: whole, or not there."""
+"""Reports for machines, and on disk: whole, or not there."""
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def write(path: "str | os.PathLike[str]", text: str) -> None:
@@ -18,3 +21,14 @@ def write(path: "str | os.PathLike[str]", text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them: lists for arrays and tuples, None for infinities and NaN."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
