@@ -1,7 +1,7 @@
 """Is another implementation right? Its runs are held against the envelope, step by step."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from refrnn import checks
 from refrnn.gates import Array
+from refrnn.verify import candidate as candidates
 from refrnn.verify import chunks as cutting
+from refrnn.verify.candidate import Data, Implementation
 from refrnn.verify.compare import same_bits
 from refrnn.verify.precisions import PRECISIONS, Precision
 from refrnn.verify.report import Report, Run, fitting
 from refrnn.verify.subject import Subject, in_time, subject
 
-Implementation = Callable[..., Any]
 PROBES = 4096  # rows of a probe batch at most
 LARGE = 16  # rows of large inputs among them
 PREFIXES = 200  # steps of a run that is shown by shorter runs
@@ -60,14 +61,13 @@ def check(
     if claimed is not None:
         what = what.stored_as(claimed)
     tasks = what.tasks(x, state, mask)  # refusals first
-    xs, live = (in_time(a, what.parts[0].backwards) for a in (tasks[0].xs, tasks[0].mask))
-    given = None if state is None else [part for task in tasks for part in task.state]
-    cuttings = _cuttings(what, chunks, xs.shape[1])
+    data = candidates.data(what, tasks, state is not None)
+    cuttings = _cuttings(what, chunks, data.x.shape[1])
     judging = _Judging(what, claimed)
     if callable(candidate):
-        _Trials(judging, candidate, xs, given, live).run(cuttings)
+        _Trials(judging, candidate, data).run(cuttings)
     else:
-        judging.add("as given", what.named(candidate), xs, given, live)
+        judging.add("as given", what.named(candidate), data)
     return judging.report()
 
 
@@ -103,18 +103,16 @@ class _Judging:
         self,
         title: str,
         arrays: Mapping[str, Array],
-        x: Array,
-        state: Any = None,
-        mask: Array | None = None,
+        data: Data,
         calls: Array | None = None,
     ) -> None:
         """Judge one run; `arrays` as `check` takes them, hs as well."""
-        B, T = x.shape[:2]
+        B, T = data.x.shape[:2]
         arrays = self.what.checked(arrays, B, T)
         if self.claimed is None:
             self.claimed = self._native(arrays)
         what = self.what.stored_as(self.claimed)
-        tasks = [task._replace(calls=calls) for task in what.tasks(x, state, mask)]
+        tasks = [task._replace(calls=calls) for task in what.tasks(*data)]
         hidden = arrays["y"].ndim == 2
         if hidden and T == 1:
             arrays, hidden = {**arrays, "y": arrays["y"][:, None]}, False
@@ -144,25 +142,20 @@ class _Judging:
 class _Trials:
     """The runs of a candidate that can be called."""
 
-    def __init__(
-        self,
-        judging: _Judging,
-        candidate: Implementation,
-        x: Array,
-        state: list[Array] | None,
-        mask: Array | None,
-    ) -> None:
+    def __init__(self, judging: _Judging, candidate: Implementation, data: Data) -> None:
         self.judging, self.candidate, self.what = judging, candidate, judging.what
-        self.x, self.state, self.mask = x, state, mask
+        self.data = data
         self.takes_state = _takes(candidate, "initial_state")
 
     def run(self, cuttings: Sequence[Sequence[int]]) -> None:
-        x, state, mask = self.x, self.state, self.mask
-        whole = self._call(x, state, mask)
-        if whole["y"].ndim == 2 and 1 < x.shape[1] <= PREFIXES and len(self.what.parts) == 1:
-            whole = self._by_prefixes(whole)
+        whole, T = self._call(self.data), self.data.x.shape[1]
+        if whole["y"].ndim == 2 and 1 < T <= PREFIXES and len(self.what.parts) == 1:
+            whole = candidates.shown(self.what, self.candidate, self.data, whole)
+            self._note(
+                "only the last output is returned: those of shorter runs stand for the others"
+            )
             cuttings = [[1]] if cuttings else []  # in longer chunks it would hide outputs
-        self.judging.add("whole", whole, x, state, mask)
+        self.judging.add("whole", whole, self.data)
         self._twice(whole)
         self._row_by_row(whole)
         if whole["y"].ndim > 2:
@@ -170,58 +163,37 @@ class _Trials:
                 self._in_chunks(sizes, whole)
         self._probes()
 
+    def _call(self, data: Data) -> dict[str, Array]:
+        return candidates.run(self.what, self.candidate, data)
+
     def _note(self, sentence: str) -> None:
         if sentence not in self.judging.notes:
             self.judging.notes.append(sentence)
 
-    def _call(
-        self, x: Array, state: Sequence[Array] | None, mask: Array | None
-    ) -> dict[str, Array]:
-        """One call, keywords only where they are needed; what goes in and comes out is copied."""
-        given: dict[str, Any] = {}
-        if state is not None:
-            given["initial_state"] = [part.copy() for part in state]
-        if mask is not None:
-            given["mask"] = mask.copy()
-        outputs = self.candidate(x.copy(), **given)
-        arrays = {name: np.array(array) for name, array in self.what.named(outputs).items()}
-        return self.what.checked(arrays, *x.shape[:2])
-
-    def _by_prefixes(self, whole: dict[str, Array]) -> dict[str, Array]:
-        """A candidate that returns its last output only, made to show them all."""
-        T = self.x.shape[1]
-        backwards = self.what.parts[0].backwards
-        ys = []
-        for t in range(1, T):
-            piece = slice(T - t, T) if backwards else slice(t)
-            mask = None if self.mask is None else self.mask[:, piece]
-            ys.append(self._call(self.x[:, piece], self.state, mask)["y"])
-        self._note("only the last output is returned: those of shorter runs stand for the others")
-        return {**whole, "y": np.stack([*ys, whole["y"]], axis=1)}
-
     def _twice(self, whole: dict[str, Array]) -> None:
-        again = self._call(self.x, self.state, self.mask)
+        again = self._call(self.data)
         if not same_bits({"y": _end(again)}, {"y": _end(whole)}):
             self._note("two runs on the same input differ in their bits: not deterministic")
             if again["y"].ndim == whole["y"].ndim:
-                self.judging.add("again", again, self.x, self.state, self.mask)
+                self.judging.add("again", again, self.data)
 
     def _row_by_row(self, whole: dict[str, Array]) -> None:
         """The rows in another order, and the last one alone."""
-        B = len(self.x)
+        given = self.data
+        B = len(given.x)
         for title, rows in (
             ("rows reversed", slice(None, None, -1)),
             ("last row alone", slice(B - 1, B)),
         ):
             if B < 2:
                 return
-            x = self.x[rows]
-            state = None if self.state is None else [part[rows] for part in self.state]
-            mask = None if self.mask is None else self.mask[rows]
-            arrays = self._call(x, state, mask)
+            state = None if given.state is None else [part[rows] for part in given.state]
+            mask = None if given.mask is None else given.mask[rows]
+            data = Data(given.x[rows], state, mask)
+            arrays = self._call(data)
             if not same_bits({"y": _end(arrays)}, {"y": np.ascontiguousarray(_end(whole)[rows])}):
                 self._note(f"{title}: other bits than in the whole batch")
-            self.judging.add(title, arrays, x, state, mask)
+            self.judging.add(title, arrays, data)
 
     def _in_chunks(self, sizes: Sequence[int], whole: dict[str, Array]) -> None:
         lengths = [n for n in sizes if n]
@@ -237,15 +209,14 @@ class _Trials:
                 f" {' and '.join(part.states)}"
             )
         B, T, H = whole["y"].shape
-        calls, state = np.zeros(T, bool), self.state
+        calls, state = np.zeros(T, bool), self.data.state
         over_time = {name: np.full((B, T, H), np.nan) for name in part.states}
         ys, arrays, done = [], whole, 0
         for piece in cutting.pieces(T, sizes, part.backwards):
             length = piece.stop - piece.start
             if not length:
                 continue
-            mask = None if self.mask is None else self.mask[:, piece]
-            arrays = self._call(self.x[:, piece], state, mask)
+            arrays = self._call(self.data.steps(piece)._replace(state=state))
             state = [arrays[name] for name in part.states]
             calls[done] = True
             done += length
@@ -255,13 +226,15 @@ class _Trials:
         if not ys:
             return None
         joined = {"y": np.concatenate(ys, axis=1)}
-        shown = in_time(self.mask, part.backwards)  # a masked step's output depends on the call
+        shown = in_time(
+            self.data.mask, part.backwards
+        )  # a masked step's output depends on the call
         shown = np.ones((B, T), bool) if shown is None else shown
         if not same_bits({"y": joined["y"][shown]}, {"y": whole["y"][shown]}):
             self._note(f"{title}: other bits than whole")
         joined |= {f"{name}s": array for name, array in over_time.items()}
         joined |= {name: arrays[name] for name in part.states}
-        self.judging.add(title, joined, self.x, self.state, self.mask, calls)
+        self.judging.add(title, joined, self.data, calls)
         return None
 
     def _probes(self) -> None:
@@ -278,17 +251,18 @@ class _Trials:
         if single > PROBES:
             return self._note(f"not probed: {single} weights a unit, more than {PROBES}")
         rows = single + LARGE
-        x = np.zeros((rows, 1, F), self.x.dtype)
+        x = np.zeros((rows, 1, F), self.data.x.dtype)
         x[:F, 0] = np.eye(F)
         x[single:, 0] = np.random.default_rng(F).normal(0, 8, (LARGE, F))
         state = None
         if self.takes_state:
-            state = [np.zeros((rows, width), self.x.dtype) for width in widths]
+            state = [np.zeros((rows, width), self.data.x.dtype) for width in widths]
             for k in hs:
                 state[k][F : F + widths[k]] = np.eye(widths[k])
         for title, sign in (("probes", 1), ("probes of -1", -1)):  # a relu shows one of the two
             signed = None if state is None else [sign * part for part in state]
-            self.judging.add(title, self._call(sign * x, signed, None), sign * x, signed, None)
+            data = Data(sign * x, signed)
+            self.judging.add(title, self._call(data), data)
         return None
 
 

@@ -1,12 +1,14 @@
 """Why does another implementation differ? The cause, named; or where, and what would tell more."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from refrnn.gates import Array
+from refrnn.verify import candidate as candidates
+from refrnn.verify.candidate import Data, Implementation
 from refrnn.verify.check import check
 from refrnn.verify.conventions import catalogue
 from refrnn.verify.envelope import Seen, Task
@@ -146,16 +148,16 @@ def explain(
             f"{what.who}: precision is {precision!r}, expected one of"
             f" {', '.join(map(repr, PRECISIONS))}"
         )
-    data = Data(what, x, state, mask)
+    data = candidates.data(what, what.tasks(x, state, mask), state is not None)
     if not callable(candidate):
         arrays = what.checked(what.named(candidate), *data.x.shape[:2])
         return _explained(what, precision, arrays, data)
-    arrays = data.outputs(candidate)
+    arrays = _outputs(what, candidate, data)
     found = _explained(what, precision, arrays, data)
     if len(found.fits) == 1 and not found.agrees:
         return found
-    probe = data.probes(what)
-    on_probes = _explained(what, precision, probe.outputs(candidate), probe)
+    probe = _probes(what, data)
+    on_probes = _explained(what, precision, _outputs(what, candidate, probe), probe)
     if found.agrees:
         if not on_probes.agrees:
             return on_probes
@@ -183,58 +185,35 @@ def _checked(found: Explanation, report: Report) -> Explanation:
     return replace(found, verdict=verdict, causes=[], footprint=list(seen))
 
 
-class Data:
-    """What a candidate is run on, in the order of time."""
+def _outputs(what: Subject, candidate: Implementation, data: Data) -> dict[str, Array]:
+    """A run of a candidate: every output, by the run of every beginning if need be."""
+    whole = candidates.run(what, candidate, data)
+    if whole["y"].ndim > 2 or len(what.parts) > 1:
+        return whole
+    return candidates.shown(what, candidate, data, whole)
 
-    def __init__(self, what: Subject, x: Any, state: Any, mask: Any) -> None:
-        tasks = what.tasks(x, state, mask)
-        backwards = what.parts[0].backwards
-        self.what, self.tasks = what, tasks
-        self.x, self.mask = (in_time(a, backwards) for a in (tasks[0].xs, tasks[0].mask))
-        self.state = None if state is None else [p for task in tasks for p in task.state]
 
-    def outputs(self, candidate: Callable[..., Any]) -> dict[str, Array]:
-        """A run of a candidate: every output, by the run of every beginning if need be."""
-        T = self.x.shape[1]
-        whole = self._call(candidate, slice(None))
-        if whole["y"].ndim > 2 or len(self.what.parts) > 1:
-            return whole
-        backwards = self.what.parts[0].backwards
-        pieces = [slice(T - t, T) if backwards else slice(t) for t in range(1, T)]
-        ys = [self._call(candidate, piece)["y"] for piece in pieces]
-        return {**whole, "y": np.stack([*ys, whole["y"]], axis=1)}
-
-    def _call(self, candidate: Callable[..., Any], piece: slice) -> dict[str, Array]:
-        given: dict[str, Any] = {}
-        if self.state is not None:
-            given["initial_state"] = [part.copy() for part in self.state]
-        if self.mask is not None:
-            given["mask"] = self.mask[:, piece].copy()
-        x = self.x[:, piece].copy()
-        arrays = {n: np.array(a) for n, a in self.what.named(candidate(x, **given)).items()}
-        return self.what.checked(arrays, *x.shape[:2])
-
-    def probes(self, what: Subject) -> "Data":
-        """One feature at a time, one unit of the state at a time where a state was given, and rows
-        of random numbers."""
-        rng = np.random.default_rng(0)
-        F, T = what.features, 4
-        widths = [] if self.state is None else [part.shape[1] for part in self.state]
-        rows = F + max(widths, default=0) + 4
-        x = rng.normal(size=(rows, T, F))
-        x[:F, 0] = np.eye(F)
-        x[F:-4, 0] = 0
-        states = []
-        for width in widths:
-            part = rng.uniform(-0.9, 0.9, (rows, width))
-            part[:F] = 0
-            part[F : F + width] = np.eye(width)
-            states.append(part.astype(what.dtype))
-        mask = None
-        if self.mask is not None:
-            mask = np.ones((rows, T), bool)
-            mask[-4:] = rng.random((4, T)) < 0.6
-        return Data(what, x.astype(what.dtype), states if widths else None, mask)
+def _probes(what: Subject, given: Data) -> Data:
+    """One feature at a time, one unit of the state at a time where a state was given, and rows of
+    random numbers."""
+    rng = np.random.default_rng(0)
+    F, T = what.features, 4
+    widths = [] if given.state is None else [part.shape[1] for part in given.state]
+    rows = F + max(widths, default=0) + 4
+    x = rng.normal(size=(rows, T, F))
+    x[:F, 0] = np.eye(F)
+    x[F:-4, 0] = 0
+    states = []
+    for width in widths:
+        part = rng.uniform(-0.9, 0.9, (rows, width))
+        part[:F] = 0
+        part[F : F + width] = np.eye(width)
+        states.append(part.astype(what.dtype))
+    mask = None
+    if given.mask is not None:
+        mask = np.ones((rows, T), bool)
+        mask[-4:] = rng.random((4, T)) < 0.6
+    return Data(x.astype(what.dtype), states if widths else None, mask)
 
 
 def _explained(
@@ -251,7 +230,7 @@ def _explained(
         arrays = {**arrays, "y": arrays["y"][:, None]}
     claimed = PRECISIONS[asked] if asked is not None else _native(what, arrays)
     stored = what.stored_as(claimed)
-    tasks = Data(stored, data.x, data.state, data.mask).tasks
+    tasks = stored.tasks(*data)
     seens = what.seen(arrays)
     searches = [
         _Explained(part, scene(task, seen, claimed))
