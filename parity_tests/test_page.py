@@ -5,6 +5,7 @@ What is drawn is read back: the points of the lines, the pixels of the heat map.
 """
 
 import base64
+import os
 import re
 import struct
 import zlib
@@ -333,10 +334,10 @@ def test_a_page_that_cannot_be_written_leaves_what_was_there(
 ) -> None:
     (tmp_path / "report.html").write_text("old")
 
-    def full(self: Path, target: Path) -> Path:
+    def full(source: str, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         right().to_html(tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == "old"

@@ -4,6 +4,7 @@ No TensorFlow takes part: the oracles here are refrnn's own numbers, whole or sp
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -803,13 +804,13 @@ def test_a_report_is_written_beside_its_place_so_that_the_move_is_whole(
 ) -> None:
     """os.replace is atomic within one file system only."""
     moved = []
-    move = Path.replace
+    move = os.replace
 
-    def watch(self: Path, target: Path) -> Any:
-        moved.append((self.parent, target))
-        return move(self, target)
+    def watch(source: str, target: Path) -> None:
+        moved.append((Path(source).parent, target))
+        move(source, target)
 
-    monkeypatch.setattr(Path, "replace", watch)
+    monkeypatch.setattr(os, "replace", watch)
     report(GOOD).save(tmp_path / "report.json")
     assert moved == [(tmp_path, tmp_path / "report.json")]
 

@@ -275,6 +275,19 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_link_points_at_is_replaced_and_a_device_is_written_to(tmp_path: Path) -> None:
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_bytes(b"old")
+    link.symlink_to(path)
+    with replacing(link) as stream:
+        stream.write(b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+    with replacing(os.devnull) as stream:
+        stream.write(b"new")
+    assert not Path(os.devnull).is_file()
+
+
 def test_long_lists_of_names_are_cut(tf: Any, tmp_path: Path) -> None:
     """HDF5 takes 64 KiB in an attribute."""
     name = "a" * 180

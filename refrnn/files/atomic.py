@@ -13,9 +13,14 @@ def replacing(path: "str | os.PathLike[str]") -> Iterator[IO[bytes]]:
     """A new file for writing, which takes the place of `path` at the end of the block.
 
     It is beside it under another name until it is whole and on the disk. Where the block fails it
-    is removed, and what was at `path` is as it was.
+    is removed, and what was at `path` is as it was. Of a link, what it points at is replaced; a
+    device is written to.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        with target.open("wb") as stream:
+            yield stream
+        return
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -1,26 +1,17 @@
 """Reports for machines, and on disk: whole, or not there."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refrnn.files.atomic import replacing
+
 
 def write(path: "str | os.PathLike[str]", text: str) -> None:
-    """All of a file, or nothing: written beside it, then renamed. A device is written to."""
-    target = Path(path).resolve()  # what a link points at, not the link
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        target.write_text(text, encoding="utf-8")
-        return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """All of a text file, or nothing; see `replacing`."""
+    with replacing(path) as stream:
+        stream.write(text.encode())
 
 
 def plain(value: Any) -> Any:
