@@ -25,11 +25,12 @@ from refrnn.activations import ACTIVATIONS
 from refrnn.cells import CELLS, Weights, dot
 from refrnn.engines import run as run_refrnn
 from refrnn.verify import MUTANTS, check, explain
-from refrnn.verify.envelope import Seen, Task, judge
+from refrnn.verify.envelope import judge
 from refrnn.verify.mutants import KINDS, Engine
 from refrnn.verify.precisions import PRECISIONS
 from refrnn.verify.subject import subject
 from refrnn.verify.table import here
+from refrnn.verify.tasks import Seen, Task
 
 Array = np.ndarray
 Outputs = list[Array]  # y (B, T, H) and each state after the last step

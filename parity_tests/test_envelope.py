@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from others import needs
 from strategies import cases
 
 from refrnn import gates, kernels, reference
@@ -28,9 +29,12 @@ from refrnn.cases import Case
 from refrnn.cells import CELLS, Cell, Weights, dot
 from refrnn.oracles.tensorflow import MODES, TensorFlow
 from refrnn.verify import doubled, envelope, freerun, tracked
-from refrnn.verify.envelope import Judged, Seen, Task, judge
+from refrnn.verify.envelope import judge
+from refrnn.verify.judged import Judged
 from refrnn.verify.precisions import PRECISIONS, U32, U64, Precision
 from refrnn.verify.subject import subject
+from refrnn.verify.sums import Sums
+from refrnn.verify.tasks import Seen, Task
 from refrnn.verify.tracked import (
     DEVIATION,
     SYSTEMATIC,
@@ -220,11 +224,10 @@ def test_tensorflow_is_inside(case: Case, mode: str, tf: TensorFlow) -> None:
 PEERS = {"torch": "torch_nn", "onnxruntime": "onnx_runtime", "jax": "jax_scan"}
 
 
+@pytest.mark.others
 @pytest.mark.parametrize("library", PEERS)
 def test_another_library_is_inside(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(library)
-    if library == "onnxruntime":
-        pytest.importorskip("onnx")
+    needs(library, *(["onnx"] if library == "onnxruntime" else []))
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
     peers, shapes = (importlib.import_module(name) for name in ("peers", "shapes"))
     make = getattr(peers, PEERS[library])(1)
@@ -923,7 +926,7 @@ def test_a_free_run_of_no_steps_is_the_state() -> None:
 
 def with_sums(change: Callable[[Array, int], None]) -> tuple[Any, str, Any]:
     """A patch of the bounds of sums: `change` gets the four of them, and n."""
-    right = envelope._Judge.sums
+    right = Sums.sums
 
     def sums(self: Any, factors: Any, bias: Any, recurrent: Any, others: int = 0) -> Tracked:
         result = right(self, factors, bias, recurrent, others)
@@ -933,7 +936,7 @@ def with_sums(change: Callable[[Array, int], None]) -> tuple[Any, str, Any]:
             change(part, n)
         return Tracked(result.value, parts, result.arithmetic)
 
-    return envelope._Judge, "sums", sums
+    return Sums, "sums", sums
 
 
 def scaled(rows: Any, power: float) -> Callable[[Array, int], None]:

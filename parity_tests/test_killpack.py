@@ -1,6 +1,7 @@
 """The kill-pack catches every mutant, lets every right implementation pass, and is as committed."""
 
 import csv
+import importlib
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from others import needs
 
 from refrnn import engines
 from refrnn.oracles.tensorflow import TensorFlow
@@ -275,9 +277,10 @@ def test_a_model_names_its_operator_inputs_and_attributes() -> None:
     assert {a[1]: a[3] for a in attributes} == {b"hidden_size": 5, b"linear_before_reset": 1}
 
 
+@pytest.mark.others
 def test_onnx_accepts_the_models_and_onnxruntime_agrees() -> None:
-    onnx = pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
+    needs("onnx", "onnxruntime")
+    onnx, runtime = (importlib.import_module(name) for name in ("onnx", "onnxruntime"))
     folders = sorted((PACK / "onnx").iterdir())
     assert len(folders) == len(VECTORS) - 8  # no holes, no calls one after another
     for folder in folders:

@@ -17,6 +17,7 @@ import pytest
 from foreign import CASES, LIBRARIES
 from hypothesis import given
 from hypothesis import strategies as st
+from others import needs
 
 import refrnn
 from refrnn import gates, kernels, layouts, reference
@@ -935,13 +936,13 @@ def test_what_other_libraries_computed(name: str) -> None:
     agree(layouts.run(stored, z["x"], states), (z["y"], tuple(after)))
 
 
+@pytest.mark.others
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("name", CASES)
 def test_other_libraries_where_they_are_installed(name: str) -> None:
     case = CASES[name]
     needed, its = LIBRARIES[case.layout]
-    for module in needed:
-        pytest.importorskip(module)
+    needs(*needed)
     weights, (xs, states) = case.weights(), case.inputs()
     agree(layouts.run(weights, xs, states), its(weights, xs, states))
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refrnn.gates import Array
-from refrnn.verify.envelope import Task
 from refrnn.verify.subject import Subject, in_time
+from refrnn.verify.tasks import Task
 
 Implementation = Callable[..., Any]
 

@@ -11,7 +11,6 @@ from refrnn.verify import candidate as candidates
 from refrnn.verify.candidate import Data, Implementation
 from refrnn.verify.check import check
 from refrnn.verify.conventions import catalogue
-from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.fits import fit
 from refrnn.verify.footprint import footprint
 from refrnn.verify.precisions import PRECISIONS, Precision
@@ -20,6 +19,7 @@ from refrnn.verify.scene import Scene, scene
 from refrnn.verify.search import Found, Search
 from refrnn.verify.separating import separating
 from refrnn.verify.subject import Part, Subject, in_time, subject
+from refrnn.verify.tasks import Seen, Task
 from refrnn.verify.whole import plain
 
 

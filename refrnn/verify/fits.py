@@ -11,8 +11,9 @@ import numpy as np
 from refrnn import gates
 from refrnn.gates import Array
 from refrnn.reference import QUIET
-from refrnn.verify.envelope import Seen, Task, judge
+from refrnn.verify.envelope import judge
 from refrnn.verify.scene import ALL, Scene, Walk, formed, walk
+from refrnn.verify.tasks import Seen, Task
 
 ALLOWED = 2.0  # times the S bound: what a fitting scene's worst number may be off
 BLOCK = 2**15  # outputs whose bounds are computed at a time

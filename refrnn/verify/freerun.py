@@ -12,8 +12,9 @@ import numpy as np
 
 from refrnn.gates import Array
 from refrnn.reference import QUIET, steps
-from refrnn.verify.envelope import Seen, Task, judge, standard_deviations
+from refrnn.verify.envelope import judge, standard_deviations
 from refrnn.verify.precisions import PRECISIONS, Precision
+from refrnn.verify.tasks import Seen, Task
 
 MEMBERS = 16
 SCALES = (1, 10, 100)

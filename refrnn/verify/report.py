@@ -12,11 +12,13 @@ from refrnn.engines import run as run_reference
 from refrnn.gates import Array
 from refrnn.reference import QUIET
 from refrnn.verify.conventions.blind import blind
-from refrnn.verify.envelope import Judged, Seen, Task, judge
+from refrnn.verify.envelope import judge
 from refrnn.verify.freerun import free_run
+from refrnn.verify.judged import Judged
 from refrnn.verify.page import page
 from refrnn.verify.precisions import PRECISIONS, Precision
 from refrnn.verify.subject import Part
+from refrnn.verify.tasks import Seen, Task
 from refrnn.verify.tracked import TIERS
 from refrnn.verify.whole import plain, write
 

@@ -16,8 +16,9 @@ from refrnn import gates
 from refrnn.cells import Cell, Weights
 from refrnn.gates import Array
 from refrnn.reference import QUIET
-from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.precisions import Precision
+from refrnn.verify.tasks import Seen, Task
+from refrnn.verify.tracked import wide
 
 ALL = slice(None)
 
@@ -110,10 +111,6 @@ def scene(task: Task, seen: Seen, precision: Precision) -> Scene:
         last,
         "zeros" if task.emits_zeros else "held",
     )
-
-
-def wide(a: Any) -> Array:
-    return np.asarray(a, np.float64)
 
 
 class Walk(NamedTuple):

@@ -8,10 +8,10 @@ import numpy as np
 
 from refrnn.cells import Weights
 from refrnn.verify.conventions import applied
-from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.fits import fit
 from refrnn.verify.scene import Scene, filled, scene
 from refrnn.verify.search import Edits
+from refrnn.verify.tasks import Seen, Task
 
 SCALES = (1.0, 8.0, 1e5)  # of inputs: the usual, the saturated, what float16 cannot hold
 UNLIKE = 6  # explanations that are told apart at most

@@ -14,8 +14,8 @@ from refrnn.cells import Cell, Weights
 from refrnn.gates import Array
 from refrnn.layers import Bidirectional, Layer
 from refrnn.layers.recurrent import Recurrent
-from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.precisions import PRECISIONS, Precision
+from refrnn.verify.tasks import Seen, Task
 
 ARRAYS = ("y", "h", "c", "hs", "cs")
 

@@ -206,3 +206,8 @@ def _slopes(activation: Activation, z: Array, value: Array, reach: Array, fine: 
         moved = np.maximum(moved, np.abs(f(z + share * reach) - value))
     slope = np.divide(moved, reach, out=np.zeros_like(reach), where=reach > 0)
     return np.where(np.isfinite(slope), slope, 0.0)
+
+
+def wide(a: Any) -> Array:
+    """In float64."""
+    return np.asarray(a, np.float64)

@@ -11,10 +11,10 @@ from refrnn.gates import Array
 from refrnn.reference import QUIET, run
 from refrnn.verify.conventions.catalogue import catalogue
 from refrnn.verify.conventions.edit import Edit
-from refrnn.verify.envelope import Seen, Task
 from refrnn.verify.fits import bounds
 from refrnn.verify.precisions import PRECISIONS
 from refrnn.verify.scene import Scene, scene, walk
+from refrnn.verify.tasks import Seen, Task
 
 SMALL = (3, 12)  # rows and steps that show most conventions
 LARGE = (8, 500)

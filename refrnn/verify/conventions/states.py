@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from refrnn.formats import bfloat16, float16
 from refrnn.gates import Array
 from refrnn.verify.conventions.edit import Edit
-from refrnn.verify.precisions import bfloat16, float16
 from refrnn.verify.scene import Returns, Scene, Walk
 
 
