@@ -559,9 +559,10 @@ def test_a_layer_supports_masks_where_keras_does(tf: Any, kind: str) -> None:
         assert getattr(layers, kind)(4, 2, mask_zero=True).supports_masking
 
 
+# a grouped convolution treats masks as any other, and Keras compiles it anew at each call
 MASKABLE = [
     case for case in CASES
-    if all(len(shape) > 1 for shape in CASES[case][2]) and CASES[case][0] != "Softmax"
+    if "grouped" not in case and all(len(shape) > 1 for shape in CASES[case][2]) and CASES[case][0] != "Softmax"
     and not any(len(shape) > 3 for shape in CASES[case][2])
 ]  # fmt: skip
 
