@@ -88,6 +88,15 @@ def plain(a: Array, b: Array, gates: slice = ALL) -> Array:
     return dot(a, b)
 
 
+def rounded(rounding: Callable[[Array], Array]) -> Product:
+    """A product whose factors are both rounded first, to one of `refrnn.formats`."""
+
+    def product(a: Array, b: Array, gates: slice = ALL) -> Array:
+        return dot(rounding(a), rounding(b))
+
+    return product
+
+
 def dropped(masks: Sequence[Array]) -> Product:
     """A product whose left factor loses entries: by one mask for all gates, or one for each.
 

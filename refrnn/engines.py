@@ -11,20 +11,25 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from refrnn import checks, kernels, reference
-from refrnn.cells import AnyGates, AnyState, Cell, Weights
+from refrnn.cells import AnyState, Cell, Weights, plain, rounded
+from refrnn.formats import PRODUCTS
 from refrnn.gates import Array
+from refrnn.traces import Trace
 
 # runs prepared weights: (xs, state, **options of reference.run) -> (outputs, state)
 Runner = Callable[..., tuple[Array, AnyState]]
+Packed = TypeVar("Packed")
 ENVIRONMENT = "REFRNN_ENGINE"  # what engine="auto" means, if it is set: numpy or numba
 _broken: list[str] = []  # why the kernels cannot be compiled here, once that is known
 
 
-def chosen(who: str, engine: Any, cell: Cell, dtype: Any) -> str:
-    """ "numpy" or "numba": what `engine` means for a cell in `dtype`.
+def chosen(who: str, engine: Any, cell: Cell, dtype: Any, back: bool = False) -> str:
+    """ "numpy" or "numba": what `engine` means for a cell in `dtype`, for gradients with `back`.
 
     "auto" is numba wherever there is a kernel and it can be compiled. Raises ValueError for another
     name, and for "numba" where there is no kernel.
@@ -32,11 +37,16 @@ def chosen(who: str, engine: Any, cell: Cell, dtype: Any) -> str:
     asked = checks.engine(who, engine)
     if asked == "numpy":
         return asked
-    supported = kernels.supports(cell, dtype)
-    if asked == "numba" and not supported:
+    supported = (kernels.goes_back if back else kernels.supports)(cell, dtype)
+    if asked == "numba" and not kernels.supports(cell, dtype):
         raise ValueError(
             f"{who}: engine is 'numba', expected 'auto' or 'numpy', because there are kernels for"
             f" tanh and sigmoid in float32 and float64 only, not for {_said(cell)} in {dtype}"
+        )
+    if asked == "numba" and not supported:
+        raise ValueError(
+            f"{who}: engine is 'numba', expected 'auto' or 'numpy', because there is no kernel for"
+            " the gradients of this cell"
         )
     if asked == "auto":
         wish = checks.engine(ENVIRONMENT, os.environ.get(ENVIRONMENT) or "auto")
@@ -55,18 +65,26 @@ def prepared(who: str, engine: str, cell: Cell, weights: Weights) -> Runner:
     NumPy engine from then on; where "numba" was asked for, the `kernels.CompileError` goes through.
     """
     if chosen(who, engine, cell, weights.kernel.dtype) == "numba":
-        try:
-            return kernels.pack(cell, weights).run
-        except kernels.CompileError as error:
-            if engine == "numba":
-                raise
-            _broken.append(str(error))
-            warnings.warn(
-                f"refrnn runs on its NumPy engine, many times slower: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        packed = compiled(engine, lambda: kernels.pack(cell, weights))
+        if packed is not None:
+            return packed.run
     return partial(reference.run, cell, weights)
+
+
+def compiled(engine: str, pack: Callable[[], Packed]) -> Packed | None:
+    """What `pack` makes; None, and a warning, where "auto" stood for what does not compile here."""
+    try:
+        return pack()
+    except kernels.CompileError as error:
+        if engine == "numba":
+            raise
+        _broken.append(str(error))
+        warnings.warn(
+            f"refrnn runs on its NumPy engine, many times slower: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return None
 
 
 def checked(
@@ -113,6 +131,32 @@ def checked(
     return row, weights, xs, checks.state(row, row.name, state, B, H, dtype), arrays
 
 
+def _in_precision(row: Cell, precision: Any, dtype: np.dtype[Any], engine: Any) -> Cell:
+    """The cell with products whose factors are rounded."""
+    if not isinstance(precision, str) or precision not in PRODUCTS:
+        raise ValueError(
+            f"{row.name}: precision is {precision!r}, expected None or one of"
+            f" {', '.join(map(repr, PRODUCTS))}"
+        )
+    if dtype != np.float32:
+        raise TypeError(
+            f"{row.name}: precision is {precision!r} for weights of {dtype}, expected float32,"
+            " because that is what the factors are rounded from and the products summed in"
+        )
+    if checks.engine(row.name, engine) == "numba":
+        raise ValueError(
+            f"{row.name}: engine is 'numba', expected 'auto' or 'numpy', because the kernels do not"
+            f" round the factors of products, as precision={precision!r} asks"
+        )
+    if (row.x_product, row.h_product) != (plain, plain):
+        raise ValueError(
+            f"{row.name}: precision is {precision!r} for a cell that drops out, or has other"
+            " products of its own, expected the plain product, because it stands in its place"
+        )
+    product = rounded(PRODUCTS[precision])
+    return row._replace(x_product=product, h_product=product)
+
+
 def run(
     cell: str | Cell,
     weights: Weights,
@@ -127,6 +171,7 @@ def run(
     zero_output_for_mask: bool = False,
     last_output: Any = None,
     engine: str = "auto",
+    precision: str | None = None,
 ) -> tuple[Array, AnyState]:
     """Run a cell along sequences, by the rule of `keras.layers.RNN`; pure: state in, state out.
 
@@ -140,9 +185,13 @@ def run(
                  names of `refrnn.activations.ACTIVATIONS` or functions; None for tanh and sigmoid
     go_backwards walk from the last step to the first; outputs stay in processing order
     zero_output_for_mask
-                 masked steps emit zeros instead of the last output
+                 masked steps emit zeros instead of the last output: what cuDNN leaves there, where
+                 Keras on the CPU repeats; the states are the same
     last_output  (B, H), what the last chunk emitted last; only a masked first step shows it
     engine       "numpy", "numba", or "auto": numba where there is a kernel for the cell and dtype
+    precision    what a graphics card may do with float32, emulated on the NumPy engine: the factors
+                 of each product are rounded first, the sums and all else are as ever. "tf32" (to
+                 nearest), "tf32 cut", "float16 products", "bfloat16 products"; None for no rounding
 
     Returns the outputs (B, T, H) and the state after the last step, in the dtype of the weights.
     A row's numbers depend, in every bit, on that row alone: not on the rows beside it, nor on how
@@ -154,6 +203,8 @@ def run(
     row, weights, xs, state, arrays = checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, last_output
     )
+    if precision is not None:
+        row = _in_precision(row, precision, weights.kernel.dtype, engine)
     return prepared(row.name, engine, row, weights)(
         xs,
         state,
@@ -174,16 +225,20 @@ def trace(
     activation: Any = None,
     recurrent_activation: Any = None,
     go_backwards: bool = False,
-) -> AnyGates:
+) -> Trace:
     """Every gate of every step by name, each (B, T, H); arguments and errors as for `run`.
 
-    Returns for "lstm" .i .f .g .o .c .h, for the GRUs .z .r .g .h, for "simple" .h, and in `.pre`
-    the sums before the activations under the names of their gates. Gates are shown as computed,
-    on masked steps too; .h and .c are the state after the step, held where the mask is False. The
-    numbers are those of the NumPy engine.
+    Returns a `Trace`: for "lstm" .i .f .g .o .c .h, for the GRUs .z .r .g .h, for "simple" .h, and
+    in `.pre` the sums before the activations under the names of their gates. Gates are shown as
+    computed, on masked steps too; .h and .c are the state after the step, held where the mask is
+    False. The numbers are those of the NumPy engine. `.summary()` and `.plot()` are for people.
     """
     row, weights, xs, state, arrays = checked(
         cell, weights, xs, state, mask, reset, activation, recurrent_activation, None
     )
     backwards = checks.flag(row.name, "go_backwards", go_backwards)
-    return reference.trace(row, weights, xs, state, go_backwards=backwards, **arrays)
+    gates = reference.trace(row, weights, xs, state, go_backwards=backwards, **arrays)
+    del arrays["last_output"]
+    return Trace(
+        gates, cell=row, weights=weights, xs=xs, start=state, go_backwards=backwards, **arrays
+    )

@@ -5,12 +5,11 @@ reference rounds them too, and the bound stays as tight as that of float32: only
 tell one precision from another.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from refrnn.gates import Array
+from refrnn.formats import PRODUCTS, Rounding, bfloat16, exactly, float16
 
 U16 = 2.0**-11  # half a spacing at 1: unit roundoffs
 UBF16 = 2.0**-8
@@ -18,42 +17,6 @@ U32 = 2.0**-24
 U64 = 2.0**-53
 MAX32 = float(np.finfo(np.float32).max)
 MAX64 = float(np.finfo(np.float64).max)
-
-
-def exactly(a: Array) -> Array:
-    return a
-
-
-def _kept_bits(a: Array, bits: int, nearest: bool) -> Array:
-    """float32 values with only `bits` bits behind the point of their significand."""
-    cut = 23 - bits
-    raw = np.ascontiguousarray(a, np.float32).view(np.uint32).astype(np.uint64)
-    if nearest:  # half to even: half a unit less one, and one where the last kept bit is odd
-        raw = raw + ((1 << (cut - 1)) - 1) + ((raw >> np.uint64(cut)) & np.uint64(1))
-    raw &= ~np.uint64((1 << cut) - 1)
-    rounded = raw.astype(np.uint32).view(np.float32).astype(np.float64)
-    return np.where(np.isfinite(a), rounded, a)
-
-
-def tf32(a: Array) -> Array:
-    """Rounded to 10 bits behind the point, to nearest even, as cuBLAS does on the way in."""
-    return _kept_bits(a, 10, nearest=True)
-
-
-def tf32_cut(a: Array) -> Array:
-    """Cut to 10 bits behind the point, as a tensor core does with a raw float32."""
-    return _kept_bits(a, 10, nearest=False)
-
-
-def bfloat16(a: Array) -> Array:
-    """Rounded to 7 bits behind the point, to nearest even."""
-    return _kept_bits(a, 7, nearest=True)
-
-
-def float16(a: Array) -> Array:
-    """Rounded to float16; beyond its largest number, infinity."""
-    with np.errstate(over="ignore"):
-        return a.astype(np.float16).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -81,7 +44,7 @@ class Precision:
     u: float
     pointwise: float
     largest: float
-    operands: Callable[[Array], Array] = exactly
+    operands: Rounding = exactly
     operand_u: float = 0.0
     tiny: float = 2.0**-120
     tanh: float = 7.0
@@ -94,8 +57,8 @@ PRECISIONS: dict[str, Precision] = {
     for p in (
         Precision("float64", U64, 2 * U64, MAX64, tiny=2.0**-1000, tanh=6.0, sigmoid=4.0),
         Precision("float32", U32, U32, MAX32),
-        Precision("tf32", U32, U32, MAX32, tf32, U16),
-        Precision("tf32 cut", U32, U32, MAX32, tf32_cut, 2 * U16),
+        Precision("tf32", U32, U32, MAX32, PRODUCTS["tf32"], U16),
+        Precision("tf32 cut", U32, U32, MAX32, PRODUCTS["tf32 cut"], 2 * U16),
         Precision("float16 products", U32, U32, MAX32, float16, U16, tiny=2.0**-24),
         Precision("bfloat16 products", U32, U32, MAX32, bfloat16, UBF16),
         Precision("float16", U32, U16, 65504.0, float16, U16, tiny=2.0**-24, tanh=2.0, sigmoid=2.0),

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from refrnn.cells import Weights
+from refrnn.formats import bfloat16, exactly, float16
 from refrnn.gates import Array
 from refrnn.reference import QUIET
 from refrnn.verify.conventions.edit import Edit
-from refrnn.verify.precisions import PRECISIONS, bfloat16, exactly, float16
+from refrnn.verify.precisions import PRECISIONS
 from refrnn.verify.scene import Scene
 
 OPERATIONS = {

@@ -5,16 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from refrnn import cells
+from refrnn import cells, formats
 from refrnn.cells import Cell, Weights
+from refrnn.formats import Rounding
 from refrnn.gates import Array
-from refrnn.verify import precisions as formats
 from refrnn.verify.mutants.engine import Call, Engine, one_step
 from refrnn.verify.mutants.mutant import ALL, GATED, Mutant
 
 GITHUB = "https://github.com/"
 LSTM = ("lstm",)
-Rounding = Callable[[Array], Array]
 
 
 def kept(a: Array, rounding: Rounding) -> Array:
@@ -39,10 +38,7 @@ def weights(rounding: Rounding) -> Engine:
 
 def products(rounding: Rounding, which: str = "x_product h_product") -> Engine:
     """Both factors of a product rounded, and exactly multiplied."""
-
-    def product(a: Array, b: Array, gates: slice = cells.ALL) -> Array:
-        return cells.dot(kept(a, rounding), kept(b, rounding))
-
+    product = cells.rounded(lambda a: kept(a, rounding))
     changed: dict[str, Any] = dict.fromkeys(which.split(), product)
     return Engine(cell=lambda cell: cell._replace(**changed))
 
