@@ -7,7 +7,7 @@ that is named beside it.
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from implementations import Plain
 from strategies import cases, cuttings
 
 import refrnn
-from refrnn import cells
+from refrnn import cells, engines
 from refrnn.activations import ACTIVATIONS, Activation
 from refrnn.backward import Gradients, equations, loop, steps
 from refrnn.cases import Case
@@ -29,6 +29,16 @@ from refrnn.cells import CELLS, Weights, dropped
 from refrnn.gates import Array
 
 NAMES = ("lstm", "gru", "gru_reset_before", "simple")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _on_the_readable_engine() -> Iterator[None]:
+    """The kernels are held against it in test_backward_kernels.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(engines.ENVIRONMENT, "numpy")
+        yield
+
+
 WEIGHTS = tuple(f"d{name}" for name in Weights._fields)
 LAYERS = {"lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU", "simple": "SimpleRNN"}
 
@@ -887,7 +897,7 @@ class Bug(NamedTuple):
     check: str = "complex steps"
 
 
-E, S, L = equations, steps, loop.backward
+E, S, L = equations, steps, loop.record
 BUGS = {
     # equations
     "a Jacobian not transposed": Bug(E.pull, "axis=-2", "axis=-1", "log_softmax"),
@@ -1012,8 +1022,8 @@ BUGS = {
     "truncation cuts the initial state off": Bug(L, "n > 0 and ", "", "truncation"),
     "truncation lets the repeated output through": Bug(
         L,
-        "dstate, doutput = zeros, zeros.h\n            dw",
-        "dstate = zeros\n            dw",
+        "dstate, doutput = zeros, zeros.h\n                dw",
+        "dstate = zeros\n                dw",
         "truncation",
     ),
     "the state's gradient handed back is dropped": Bug(
@@ -1059,5 +1069,5 @@ def test_a_planted_bug_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_without_a_bug_nothing_is_caught(monkeypatch: pytest.MonkeyPatch, check: str) -> None:
-    plant(monkeypatch, Bug(loop.backward, "dlast_output.copy()", "dlast_output.copy()"))
+    plant(monkeypatch, Bug(loop.record, "dlast_output.copy()", "dlast_output.copy()"))
     on_the_battery(check)

@@ -1,17 +1,84 @@
-"""Gradients for users: `refrnn.gradients` on plain arrays, checked at the border."""
+"""Gradients for users: `refrnn.gradients` on plain arrays, checked at the border.
 
+`prepared` and `recorder` are for layers, whose arrays are checked already.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from refrnn import checks
-from refrnn.backward.loop import Gradients, backward
+from refrnn import checks, engines, kernels
+from refrnn.backward.loop import Back, Gradients, record
 from refrnn.backward.steps import BACK
-from refrnn.cells import Cell, Weights, plain
+from refrnn.cells import AnyState, Cell, Weights, plain
 from refrnn.engines import checked
 from refrnn.gates import Array
 
-__all__ = ["Gradients", "gradients"]
+__all__ = ["Back", "Gradients", "Recorder", "gradients", "prepared", "recorder"]
+
+NO_GATES = "the compiled way back does not show the gradients of gates"
+
+# runs forwards and keeps the way back: (xs, state, **options of reference.run) -> (ys, state, back)
+Recorder = Callable[..., tuple[Array, AnyState, Back]]
+
+
+def recorder(who: str, engine: str, cell: Cell, weights: Weights) -> Recorder:
+    """What runs `cell` with `weights` and knows the way back: `loop.record` on an engine.
+
+    The arrays that it is given and the outputs that it returns must not be written to before the
+    way back is gone. The engine is chosen as by `refrnn.gradients`. Raises ValueError where an
+    activation has no derivative.
+    """
+    if engines.chosen(who, engine, cell, weights.kernel.dtype, back=True) == "numba":
+        packed = engines.compiled(engine, lambda: kernels.recorder(cell, weights))
+        if packed is not None:
+            return partial(_record, who, packed)
+    return partial(record, cell, weights)
+
+
+def _record(
+    who: str, packed: kernels.Recorder, xs: Array, state: AnyState, *args: Any, **options: Any
+) -> tuple[Array, AnyState, Back]:
+    """`loop.record` by the kernels, but for the gradients of gates."""
+    ys, after, walk = packed.record(xs, state, *args, **options)
+
+    def back(
+        dys: Array | None,
+        dlast_output: Array | None,
+        dstate: AnyState | None,
+        truncate: int | None = None,
+        gates: bool = False,
+    ) -> Gradients:
+        if gates:
+            raise ValueError(f"{who}: gates is True, expected False, because {NO_GATES}")
+        return Gradients(*walk(dys, dlast_output, dstate, truncate))
+
+    return ys, after, back
+
+
+def prepared(who: str, engine: str, cell: Cell, weights: Weights) -> Callable[..., Gradients]:
+    """The gradients of runs of `cell` with `weights`: `loop.backward` on an engine."""
+    recording = recorder(who, engine, cell, weights)
+
+    def run_and_back(
+        xs: Array,
+        state: AnyState,
+        dys: Array | None,
+        dlast_output: Array | None,
+        dstate: AnyState | None,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        go_backwards: bool = False,
+        zero_output_for_mask: bool = False,
+        truncate: int | None = None,
+        gates: bool = False,
+    ) -> Gradients:
+        *_, back = recording(xs, state, mask, reset, go_backwards, zero_output_for_mask)
+        return back(dys, dlast_output, dstate, truncate, gates)
+
+    return run_and_back
 
 
 def gradients(
@@ -31,6 +98,7 @@ def gradients(
     zero_output_for_mask: bool = False,
     truncate: int | None = None,
     gates: bool = False,
+    engine: str = "auto",
 ) -> Gradients:
     """The gradients of a loss by all that went into `refrnn.run`, by back-propagation through time.
 
@@ -43,17 +111,19 @@ def gradients(
     dstate        that by the state `run` returned, each part (B, H)
     truncate      cut the sequence into pieces of that many steps, the first processed first, and
                   let no gradient go back from one into the one before (truncated BPTT)
-    gates         return `dtrace` too
+    gates         return `dtrace` too, which is on the NumPy engine alone
+    engine        as for `run`; numba has kernels for the gradients of "lstm", "gru" and "simple"
 
     What is None counts as zeros, but one of the three gradients must be given. The forward pass is
-    that of the NumPy engine, and everything has the dtype of the weights. Where an activation has
-    a corner its one-sided derivative is taken.
+    that of the engine, and everything has the dtype of the weights. Where an activation has a
+    corner its one-sided derivative is taken.
 
     Returns `refrnn.backward.Gradients`. The dstate and dlast_output of a chunk, given to the chunk
     before it, make the gradients those of the whole sequence: dxs, dstate, dlast_output and dtrace
-    in every bit, and they depend on their own row alone. The gradients of the weights are sums,
-    over the rows of a step (row 0 first) and then over the steps (the last processed first): how
-    they round depends on the batch and on the chunks, though not on the run nor on threads.
+    in every bit, and they depend on their own row alone. The gradients of the weights are sums
+    over rows and steps: how they round depends on the batch and on the chunks, though not on the
+    run nor on threads. On the NumPy engine they are over the rows of a step (row 0 first) and then
+    over the steps (the last processed first).
 
     Raises ValueError for a wrong name, shape or number of parts and for a function without a
     derivative, TypeError for a wrong dtype, before anything is computed.
@@ -78,9 +148,13 @@ def gradients(
             f"{who}: dys, dlast_output and dstate are all None, expected at least one, because"
             " without a gradient to begin with every gradient is zero"
         )
-    done = backward(
-        row,
-        used,
+    gates = checks.flag(who, "gates", gates)
+    if gates and checks.engine(who, engine) == "numba":
+        raise ValueError(
+            f"{who}: engine is 'numba', expected 'auto' or 'numpy' with gates=True, because"
+            f" {NO_GATES}"
+        )
+    done = prepared(who, "numpy" if gates else engine, row, used)(
         xs,
         state,
         _like(who, "dys", dys, (B, T, H), "outputs", xs.dtype),
@@ -91,7 +165,7 @@ def gradients(
         go_backwards=checks.flag(who, "go_backwards", go_backwards),
         zero_output_for_mask=checks.flag(who, "zero_output_for_mask", zero_output_for_mask),
         truncate=None if truncate is None else checks.count(who, "truncate", truncate),
-        gates=checks.flag(who, "gates", gates),
+        gates=gates,
     )
     no_bias = len(weights) == 2 or weights[2] is None
     return done._replace(dbias=None) if no_bias else done
@@ -99,10 +173,10 @@ def gradients(
 
 def _like(
     who: str, what: str, given: Any, shape: tuple[int, ...], of: str, dtype: np.dtype[Any]
-) -> Array:
-    """The gradient of some outputs as an array of their shape; zeros when it is None."""
+) -> Array | None:
+    """The gradient of some outputs as an array of their shape; None as it is."""
     if given is None:
-        return np.zeros(shape, dtype)
+        return None
     found = checks.array(who, what, given)
     if found.shape != shape:
         raise ValueError(

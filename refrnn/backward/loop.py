@@ -9,6 +9,7 @@
 Nothing is checked here: `refrnn.gradients` does that at the border.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,9 @@ class Gradients(NamedTuple):
     dtrace: Any = None
 
 
+Back = Callable[..., Gradients]  # (dys, dlast_output, dstate, truncate=None, gates=False)
+
+
 class Kept(NamedTuple):
     """What a step leaves for the way back."""
 
@@ -59,21 +63,102 @@ def kept(
     weights: Weights,
     xs: Array,
     state: AnyState,
+    ys: Array,
     reset: Array | None,
     go_backwards: bool,
     **options: Any,
-) -> list[Kept]:
-    """The steps of `reference.steps`, in processing order."""
+) -> tuple[list[Kept], AnyState]:
+    """The steps of `reference.steps`, in processing order, and the state after the last.
+
+    ys  (B, T, H), where their outputs are written
+    """
     time = range(xs.shape[1])
     run = reference.steps(
         cell, weights, xs, state, reset=reset, go_backwards=go_backwards, **options
     )
-    seen = []
-    for t, (_, after, gates) in zip(reversed(time) if go_backwards else time, run, strict=True):
+    seen: list[Kept] = []
+    for t, (output, after, gates) in zip(
+        reversed(time) if go_backwards else time, run, strict=True
+    ):
         before = state if reset is None else only(~reset[:, t, None], state)
+        ys[:, len(seen)] = output
         seen.append(Kept(t, before, gates))
         state = after
-    return seen
+    return seen, state
+
+
+def record(
+    cell: Cell,
+    weights: Weights,
+    xs: Array,
+    state: AnyState,
+    mask: Array | None = None,
+    reset: Array | None = None,
+    go_backwards: bool = False,
+    zero_output_for_mask: bool = False,
+    last_output: Array | None = None,
+) -> tuple[Array, AnyState, Back]:
+    """`reference.run`, and the way back: outputs (B, T, H), the last state, and the function
+
+        back(dys, dlast_output, dstate, truncate=None, gates=False) -> Gradients
+
+    whose arguments are as for `backward`. Raises ValueError where an activation has no derivative.
+    """
+    step_back, made = BACK[cell.step], way(cell, weights)
+    ys = np.empty((*xs.shape[:2], state.h.shape[1]), state.h.dtype)
+    with reference.QUIET():
+        seen, after = kept(
+            cell, weights, xs, state, ys, reset, go_backwards,
+            mask=mask, zero_output_for_mask=zero_output_for_mask, last_output=last_output,
+        )  # fmt: skip
+
+    def back(
+        dys: Array | None,
+        dlast_output: Array | None,
+        dstate: AnyState | None,
+        truncate: int | None = None,
+        gates: bool = False,
+    ) -> Gradients:
+        zeros = cell.State(*map(np.zeros_like, state))
+        dweights, dxs, dtrace = Weights(*map(np.zeros_like, weights)), np.zeros_like(xs), []
+        doutput = zeros.h if dlast_output is None else dlast_output.copy()
+        dstate = zeros if dstate is None else dstate
+        with reference.QUIET():
+            for n, (t, before, q) in reversed(list(enumerate(seen))):
+                x, doutput = xs[:, t], doutput if dys is None else doutput + dys[:, n]
+                dnew = dstate._replace(h=dstate.h + doutput)
+                if mask is None:
+                    step = step_back(made, before, x, q, dnew)
+                    dstate, doutput = step.state, zeros.h
+                else:
+                    live = mask[:, t, None]  # (B, 1)
+                    step = step_back(
+                        made,
+                        only(live, before),
+                        np.where(live, x, 0),
+                        only(live, q),
+                        only(live, dnew),
+                    )
+                    dstate = type(dstate)(
+                        *(np.where(live, d, on) for d, on in zip(step.state, dstate, strict=True))
+                    )
+                    doutput = np.where(live | zero_output_for_mask, 0, doutput)
+                if reset is not None:
+                    remembered = ~reset[:, t, None]  # (B, 1)
+                    dstate, doutput = only(remembered, dstate), np.where(remembered, doutput, 0)
+                if truncate is not None and n > 0 and n % truncate == 0:
+                    dstate, doutput = zeros, zeros.h
+                dweights = Weights(*(a + b for a, b in zip(dweights, step.weights, strict=True)))
+                dxs[:, t] = step.x
+                dtrace.append(step.gates)
+        shown = None
+        if gates and seen:
+            shown = reference.stacked(dtrace[::-1])
+        elif gates:  # no steps: the names and shapes of a trace
+            shown = reference.trace(cell, weights, xs, state)
+        return Gradients(*dweights, dxs, dstate, doutput, shown)
+
+    return ys, after, back
 
 
 def backward(
@@ -81,9 +166,9 @@ def backward(
     weights: Weights,
     xs: Array,
     state: AnyState,
-    dys: Array,
-    dlast_output: Array,
-    dstate: AnyState,
+    dys: Array | None,
+    dlast_output: Array | None,
+    dstate: AnyState | None,
     mask: Array | None = None,
     reset: Array | None = None,
     go_backwards: bool = False,
@@ -93,42 +178,9 @@ def backward(
 ) -> Gradients:
     """The gradients of a run, its forward pass included; arguments as for `refrnn.gradients`.
 
-    dys           (B, T, H), of the outputs, in processing order
+    dys           (B, T, H), of the outputs, in processing order; None, as of the others, for zeros
     dlast_output  (B, H), of the last output, on top of dys[:, -1]
     dstate        of the state after the last step, each part (B, H)
     """
-    back, made = BACK[cell.step], way(cell, weights)
-    dweights = Weights(*map(np.zeros_like, weights))
-    dxs, zeros = np.zeros_like(xs), cell.State(*map(np.zeros_like, state))
-    doutput, dtrace = dlast_output.copy(), []
-    with reference.QUIET():
-        seen = kept(cell, weights, xs, state, reset, go_backwards, mask=mask)
-        for n, (t, before, q) in reversed(list(enumerate(seen))):
-            x, doutput = xs[:, t], doutput + dys[:, n]
-            dnew = dstate._replace(h=dstate.h + doutput)
-            if mask is None:
-                step = back(made, before, x, q, dnew)
-                dstate, doutput = step.state, zeros.h
-            else:
-                live = mask[:, t, None]  # (B, 1)
-                step = back(
-                    made, only(live, before), np.where(live, x, 0), only(live, q), only(live, dnew)
-                )
-                dstate = type(dstate)(
-                    *(np.where(live, d, on) for d, on in zip(step.state, dstate, strict=True))
-                )
-                doutput = np.where(live | zero_output_for_mask, 0, doutput)
-            if reset is not None:
-                remembered = ~reset[:, t, None]  # (B, 1)
-                dstate, doutput = only(remembered, dstate), np.where(remembered, doutput, 0)
-            if truncate is not None and n > 0 and n % truncate == 0:
-                dstate, doutput = zeros, zeros.h
-            dweights = Weights(*(a + b for a, b in zip(dweights, step.weights, strict=True)))
-            dxs[:, t] = step.x
-            dtrace.append(step.gates)
-    shown = None
-    if gates and seen:
-        shown = reference.stacked(dtrace[::-1])
-    elif gates:  # no steps: the names and shapes of a trace
-        shown = reference.trace(cell, weights, xs, state)
-    return Gradients(*dweights, dxs, dstate, doutput, shown)
+    *_, back = record(cell, weights, xs, state, mask, reset, go_backwards, zero_output_for_mask)
+    return back(dys, dlast_output, dstate, truncate, gates)

@@ -20,5 +20,9 @@ after a fork.
 """
 
 from refrnn.kernels.engine import CompileError, Packed, Stepper, pack, run, supports
+from refrnn.kernels.recording import Recorder, goes_back, recorder
 
-__all__ = ["CompileError", "Packed", "Stepper", "pack", "run", "supports"]
+__all__ = [
+    "CompileError", "Packed", "Recorder", "Stepper", "goes_back", "pack", "recorder", "run",
+    "supports",
+]  # fmt: skip

@@ -14,13 +14,23 @@ import numpy as np
 from refrnn.cells import CELLS, AnyState, Cell, Weights
 from refrnn.gates import Array
 from refrnn.kernels.packing import panels
-from refrnn.kernels.plan import AHEAD, FEATURES, FIRST, FORGET, HEAD, HIDDEN, UNITS
+from refrnn.kernels.plan import (
+    AHEAD,
+    FEATURES,
+    FIRST,
+    FORGET,
+    HEAD,
+    HIDDEN,
+    KEPT,
+    KEPT_STEP,
+    UNITS,
+)
 from refrnn.kernels.threads import allowed, together
 
 DTYPES = ("float32", "float64")
 NO_MARKS = np.zeros((0, 0), np.uint8)
 
-Entry = Callable[[Array, Array, Array, Array, Array], None]
+Entry = Callable[..., None]
 
 
 class CompileError(RuntimeError):
@@ -38,8 +48,8 @@ _compiling = threading.RLock()
 
 
 @cache
-def _compiled(cell_name: str, dtype_name: str) -> tuple[Entry, int]:
-    """The machine code of a loop, and the lanes of its vectors."""
+def _compiled(cell_name: str, dtype_name: str, back: bool = False) -> tuple[Entry, int]:
+    """The machine code of a loop, or of that backwards, and the lanes of its vectors."""
     try:
         import numba
 
@@ -48,13 +58,18 @@ def _compiled(cell_name: str, dtype_name: str) -> tuple[Entry, int]:
         config: Any = numba.config  # its variables are made when it is imported
         if config.DISABLE_JIT:
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
-        signature = loops.signature(numba.from_dtype(np.dtype(dtype_name)))
         machine, size = loops.host(), np.dtype(dtype_name).itemsize
+        maker: Any = loops
+        if back:
+            from refrnn.kernels import backloops
+
+            maker = backloops
+        signature = maker.signature(numba.from_dtype(np.dtype(dtype_name)))
         try:
-            compiled = loops.loop(cell_name, size, machine, cached=True)
+            compiled = maker.loop(cell_name, size, machine, cached=True)
             compiled.compile(signature)
         except Exception:  # nowhere to write, or a damaged cache: anything else fails again
-            compiled = loops.loop(cell_name, size, machine, cached=False)
+            compiled = maker.loop(cell_name, size, machine, cached=False)
             compiled.compile(signature)
         # to be called directly: the types are known, Numba need not look them up each time
         return compiled.overloads[signature].entry_point, machine.lanes(size)
@@ -94,12 +109,14 @@ class Packed:
     share it. It cannot be pickled, because it holds addresses; a copy of it is itself.
     """
 
+    _loop = ""  # what the name of the loop has beside that of the cell
+
     def __init__(self, cell: Cell, weights: Weights) -> None:
         self.cell = cell
         self.dtype = weights.kernel.dtype
         self.features, self.units = len(weights.kernel), len(weights.recurrent_kernel)
         with _compiling:
-            self._entry, self._lanes = _compiled(cell.name, self.dtype.name)
+            self._entry, self._lanes = _compiled(cell.name + self._loop, self.dtype.name)
         self._two_stages = cell.name == "gru_reset_before"
         self._panels = panels(cell, weights, self._lanes)
         self._head = np.zeros(HEAD, np.int64)
@@ -128,17 +145,35 @@ class Packed:
 
         threads  how many threads may share the rows; None for as many as NUMBA_NUM_THREADS says
         """
-        B, T, _ = xs.shape
         parts = self._parts(state, last_output)
-        masked = mask is not None or reset is not None
-        marks = _marks(B, T, mask, reset) if masked else NO_MARKS
+        settings = go_backwards, mask is not None or reset is not None, zero_output_for_mask
+        marks = marked(xs, mask, reset)
+        ys = self._advance(self._readable(xs), parts, marks, settings, threads)
+        return ys, type(state)(*parts[:-1])
+
+    def _advance(
+        self,
+        xs: Array,
+        parts: Array,
+        marks: Array,
+        settings: tuple[bool, bool, bool],
+        threads: int | None,
+        kept: Array | None = None,
+    ) -> Array:
+        """The outputs of a run; `parts` are taken on.
+
+        kept  (T, B, numbers), where steps keep what the way back needs
+        """
+        B, T, _ = xs.shape
         ys = np.empty((B, T, self.units), self.dtype)
-        arrays = self._readable(xs), ys.reshape(B, T * self.units), parts, marks
-        settings = go_backwards, masked, zero_output_for_mask
         cuts = self._cuts(B, T, threads)
         plans = [self._plan(first, last, T, settings) for first, last in pairwise(cuts)]
+        if kept is not None:
+            for plan in plans:
+                plan[KEPT : KEPT_STEP + 1] = kept.ctypes.data, kept.strides[1], kept.strides[0]
+        arrays = xs, ys.reshape(B, T * self.units), parts, marks
         together(self._entry, [(plan, *arrays) for plan in plans])
-        return ys, type(state)(*parts[:-1])
+        return ys
 
     def stepper(self, state: AnyState, threads: int | None = None) -> Stepper:
         """What takes sequences on from `state` one step at a time; `threads` as for `run`."""
@@ -163,12 +198,15 @@ class Packed:
             return xs
         return np.ascontiguousarray(xs, self.dtype)
 
-    def _cuts(self, rows: int, steps: int, threads: int | None) -> list[int]:
-        """Where the rows are cut into shares, one for each thread."""
+    def _cuts(
+        self, rows: int, steps: int, threads: int | None, pieces: int | None = None
+    ) -> list[int]:
+        """Where the rows, or `pieces` of them, are cut into shares, one for each thread."""
         a_unit = len(self.cell.gates) * (self.features + self.units) + CELL_WORK
-        shares = min(rows, rows * steps * self.units * a_unit // WORK)
+        pieces = rows if pieces is None else pieces
+        shares = min(pieces, rows * steps * self.units * a_unit // WORK)
         shares = min(shares, allowed(threads)) if shares > 1 else 1
-        return [rows * k // shares for k in range(shares + 1)]
+        return [pieces * k // shares for k in range(shares + 1)]
 
     def _plan(self, first: int, last: int, steps: int, settings: tuple[bool, bool, bool]) -> Array:
         """The plan of rows first ... last - 1, with room for what the loop keeps."""
@@ -232,9 +270,11 @@ class Stepper:
         return y
 
 
-def _marks(rows: int, steps: int, mask: Array | None, reset: Array | None) -> Array:
-    """Masked steps and resets as the loop reads them."""
-    marks = np.zeros((rows, steps), np.uint8)
+def marked(xs: Array, mask: Array | None, reset: Array | None) -> Array:
+    """Masked steps and resets of an input as the loop reads them."""
+    if mask is None and reset is None:
+        return NO_MARKS
+    marks = np.zeros(xs.shape[:2], np.uint8)
     if mask is not None:
         marks[~mask] = HIDDEN
     if reset is not None:

@@ -23,6 +23,8 @@ from refrnn.kernels.plan import (
     H_ROW,
     HEAD,
     HIDDEN,
+    KEPT,
+    KEPT_STEP,
     LAST,
     MASKED,
     OUT,
@@ -201,6 +203,7 @@ def loop(cell_name: str, size: int, made_for: Machine, cached: bool) -> Any:
                         state[0, plan[rows + k], unit] = y[plan[rows + k], here + unit]
             else:  # the output is the state that the next step reads
                 plan[H], plan[H_ROW] = plan[OUT], y.strides[0]
+            plan[KEPT] += plan[KEPT_STEP]
         if steps > 0 and not masked:
             for row in range(first, last):
                 for unit in range(units):

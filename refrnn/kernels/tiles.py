@@ -47,7 +47,7 @@ def sums_tile(module: Any, form: Format, gates: int, rows: int, blocks: int) -> 
 
     target[r][u][gate] = sum over k < count of factor[numbers[r]][k] * weights[u][k][gate]
     """
-    function, b = _function(module, f"sums{gates}_{rows}x{blocks}", 8)
+    function, b = new_function(module, f"sums{gates}_{rows}x{blocks}", 8)
     numbers, factor, factor_row, count, weights, weights_block, target, target_row = function.args
     code = Code(b, form)
     rows_of_factor = [
@@ -85,7 +85,7 @@ def cell_tile(module: Any, form: Format, name: str, stage: Stage) -> Any:
     its sums of the state at u_sums + r * u_row, and those of the input at x_sums + r * x_row, or,
     if x_by_number is 1, at x_sums + numbers[r] * x_row.
     """
-    function, b = _function(module, name, 10)
+    function, b = new_function(module, name, 10)
     base, numbers, rows, block, blocks, x_sums, x_row, x_by_number, u_sums, u_row = function.args
     code = Code(b, form)
 
@@ -97,6 +97,7 @@ def cell_tile(module: Any, form: Format, name: str, stage: Stage) -> Any:
 
     arrays = {slot: (entry(slot), entry(slot + 1)) for slot in {*stage.reads, *stage.writes}}
     units, bias = entry(plan.UNITS), entry(stage.panels[2])
+    kept, kept_row = (entry(plan.KEPT), entry(plan.KEPT_ROW)) if stage.kept else (I64(0), I64(0))
     by_number = b.trunc(x_by_number, ir.IntType(1))
 
     def one_vector(r: Any, u: Any) -> None:
@@ -114,9 +115,13 @@ def cell_tile(module: Any, form: Format, name: str, stage: Stage) -> Any:
         }
         left = b.sub(units, b.mul(own, I64(form.lanes)))  # a row's last block may be cut off
         reads = [code.load_some(places[slot], left) for slot in stage.reads]
-        writes = stage.formula(x, h, biases, *reads)
-        for slot, vector in zip(stage.writes, writes, strict=True):
+        made = stage.formula(x, h, biases, *reads)
+        for slot, vector in zip(stage.writes, made[: len(stage.writes)], strict=True):
             code.store_some(vector, places[slot], left)
+        place = b.add(kept, b.mul(number, kept_row))
+        place = code.address(place, (own, stage.kept * form.bytes))
+        for k, vector in enumerate(made[len(stage.writes) :]):
+            code.store(vector, code.address(place, (I64(k), form.bytes)))
 
     code.each(rows, lambda r: code.each(blocks, lambda u: one_vector(r, u)))
     b.ret_void()
@@ -139,7 +144,7 @@ def tiles(module: Any, form: Format, cell: str, registers: int) -> Any:
         gates: {shape: sums_tile(module, form, gates, *shape) for shape in shapes(gates, registers)}
         for gates in {stage.gates for stage in stages}
     }
-    function, b = _function(module, cell, 6)
+    function, b = new_function(module, cell, 6)
     base, numbers, rows, block, blocks, number = function.args
     code = Code(b, form)
 
@@ -211,7 +216,7 @@ def tiles(module: Any, form: Format, cell: str, registers: int) -> Any:
     return function
 
 
-def _function(module: Any, name: str, arguments: int) -> tuple[Any, Any]:
+def new_function(module: Any, name: str, arguments: int) -> tuple[Any, Any]:
     """A new function void(i64, ...) of the module, and what emits into it."""
     kind = ir.FunctionType(ir.VoidType(), [I64] * arguments)
     function = ir.Function(module, kind, f"refrnn_{name}")

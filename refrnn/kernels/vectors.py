@@ -106,6 +106,9 @@ class Vector:
     def __mul__(self, other: Vector | float) -> Vector:
         return Vector(self.code, self.code.builder.fmul(self.value, self._of(other)))
 
+    def __rtruediv__(self, other: float) -> Vector:
+        return Vector(self.code, self.code.builder.fdiv(self._of(other), self.value))
+
     def __truediv__(self, other: Vector | float) -> Vector:
         return Vector(self.code, self.code.builder.fdiv(self.value, self._of(other)))
 
@@ -240,6 +243,20 @@ class Code:
             with otherwise:
                 self._masked("store", ir.VoidType(), address, count, [vector.value], [])
 
+    def first(self, vector: Vector, count: Any) -> Vector:
+        """The vector with zeros in all but its first `count` lanes."""
+        zeros = self.constant(0.0).value
+        return Vector(self, self.builder.select(self._below(count), vector.value, zeros))
+
+    def _below(self, count: Any) -> Any:
+        """Which lanes are among the first `count`."""
+        b, lanes = self.builder, self.form.lanes
+        number = ir.VectorType(I32, lanes)
+        blank = ir.Constant(number, ir.Undefined)
+        counts = b.insert_element(blank, b.trunc(count, I32), I32(0))
+        counts = b.shuffle_vector(counts, blank, ir.Constant(number, [0] * lanes))
+        return b.icmp_signed("<", ir.Constant(number, list(range(lanes))), counts)
+
     def _whole(self, count: Any) -> Any:
         return self.builder.icmp_signed(">=", count, I64(self.form.lanes))
 
@@ -247,18 +264,13 @@ class Code:
         self, name: str, result: Any, address: Any, count: Any, before: list[Any], after: list[Any]
     ) -> Any:
         """llvm.masked.load or .store of the first `count` lanes."""
-        b, lanes = self.builder, self.form.lanes
-        number = ir.VectorType(I32, lanes)
-        blank = ir.Constant(number, ir.Undefined)
-        counts = b.insert_element(blank, b.trunc(count, I32), I32(0))
-        counts = b.shuffle_vector(counts, blank, ir.Constant(number, [0] * lanes))
-        mask = b.icmp_signed("<", ir.Constant(number, list(range(lanes))), counts)
+        lanes = self.form.lanes
         pointer = self._pointer(address, self.form.vector)
-        arguments = [*before, pointer, I32(self.form.size), mask, *after]
+        arguments = [*before, pointer, I32(self.form.size), self._below(count), *after]
         function = self.intrinsic(
             f"llvm.masked.{name}.v{lanes}f{self.form.bits}.p0", result, [a.type for a in arguments]
         )
-        return b.call(function, arguments)
+        return self.builder.call(function, arguments)
 
     # --- control ---
 
@@ -361,8 +373,35 @@ def tanh(x: Vector) -> Ratio:
 
     Above and below are rounded apart: 2 + (e^-2|x| - 1) would have the error of both.
     """
+    return _tanh_and_parts(x)[0]
+
+
+def _tanh_and_parts(x: Vector) -> tuple[Ratio, Vector, Vector, Vector]:
+    """tanh, y = -|x| or where it saturates, and (q, s) with e^2y = s (1 + q)."""
     y = (-abs(x)).at_least(-x.code.form.saturation)
     q, n = _exponential(y + y)
     scale = _power(x.code, n, 1.0)
     top = q.times_plus(scale, scale - 1.0)
-    return Ratio(top.with_sign_of(x), q.times_plus(scale, scale + 1.0))
+    return Ratio(top.with_sign_of(x), q.times_plus(scale, scale + 1.0)), y, q, scale
+
+
+def tanh_and_slope(x: Vector) -> tuple[Ratio, Ratio]:
+    """tanh, and its derivative 4 e^-2|x| / (1 + e^-2|x|)^2, which is 0 where tanh saturates."""
+    b, end, zero = x.code.builder, x.code.constant(-x.code.form.saturation), x.code.constant(0.0)
+    value, y, q, scale = _tanh_and_parts(x)
+    saturated = b.fcmp_ordered("==", y.value, end.value)
+    e = Vector(x.code, b.select(saturated, zero.value, q.times_plus(scale, scale).value))
+    return value, Ratio(e * 4.0, value.bottom * value.bottom)
+
+
+def reciprocals(numbers: Sequence[Vector]) -> list[Vector]:
+    """1 / each, by one division; their product must not overflow."""
+    if len(numbers) == 1:
+        return [1.0 / numbers[0]]
+    products = [a * b for a, b in zip(numbers[::2], numbers[1::2], strict=False)]
+    odd = numbers[len(numbers) - len(numbers) % 2 :]
+    found = []
+    for n, by in enumerate(reciprocals([*products, *odd])):
+        pair = numbers[2 * n : 2 * n + 2]
+        found += [by * pair[1], by * pair[0]] if len(pair) == 2 else [by]
+    return found
