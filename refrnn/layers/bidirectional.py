@@ -167,6 +167,10 @@ class Bidirectional(Layer):
             for one, start in zip(ways, starts, strict=True)
         )
         self.built = True
+        return self.merged(forward, backward)
+
+    def merged(self, forward: Any, backward: Any) -> Any:
+        """What a call returns, from what the two layers return."""
         states: list[Any] = []
         if self.return_state:
             (forward, *first), (backward, *second) = forward, backward

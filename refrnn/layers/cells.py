@@ -157,12 +157,17 @@ class RecurrentCell(Layer):
         """
         if training is None:
             return self.math
-        shapes = {"dropout": (rows, features), "recurrent_dropout": (rows, self.units)}
-        masks = {name: self._draw(vars(self)[name], shape) for name, shape in shapes.items()}
+        masks = self.masks(rows, features)
         if not training:
             return self.math
-        x, h = (dropped(m) if m else plain for m in masks.values())
+        x, h = (dropped(m) if m else plain for m in masks)
         return self.math._replace(x_product=x, h_product=h)
+
+    def masks(self, rows: int, features: int) -> tuple[list[Array], list[Array]]:
+        """The next dropout masks, of the input and of the state; none where nothing is dropped."""
+        shapes = {"dropout": (rows, features), "recurrent_dropout": (rows, self.units)}
+        x, h = (self._draw(vars(self)[name], shape) for name, shape in shapes.items())
+        return x, h
 
     def _draw(self, rate: float, shape: tuple[int, ...]) -> list[Array]:
         if rate == 0:

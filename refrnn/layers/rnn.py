@@ -309,7 +309,13 @@ class RNN(Layer):
         mask = checks.mask(self.who, mask, *first(xs).shape[:2])
         if not self.built:  # only now that nothing is left to refuse
             self.build(map_arrays(np.shape, xs))
-        ys, state = self._loop(xs, memory, mask, training)
+        return self.returned(*self._loop(xs, memory, mask, training), memory)
+
+    def returned(self, ys: Any, state: Any, memory: Memory) -> tuple[Any, Memory]:
+        """What a call returns whose outputs are `ys` and whose last state is `state`.
+
+        memory  that which the call began with; the second result is that to go on from
+        """
         last = memory.last_output
         if first(ys).shape[1]:
             last = map_arrays(lambda y: y[:, -1], ys)

@@ -87,6 +87,12 @@ class TimeDistributed(Layer):
             )
         if self.layer.IS_CUSTOM:
             return self._step_by_step(array, training, mask)
+        x, options = self.inside(array, mask)
+        flat = self.layer(x, training=training, **options)
+        return np.asarray(flat).reshape(*array.shape[:2], *flat.shape[1:])
+
+    def inside(self, array: Array, mask: Any) -> tuple[Array, dict[str, Any]]:
+        """What the layer inside is called on, (B * T, ...), and a mask by name if it takes one."""
         kernel = self.weights[0] if self.weights else None
         rows = kernel is not None and kernel.ndim == 2 and self.weight_names[0].endswith("kernel")
         features = len(self.weights[0]) if rows else array.shape[-1]
@@ -98,7 +104,7 @@ class TimeDistributed(Layer):
         if not self.built:
             self.build(array.shape)
         B, T = array.shape[:2]
-        options: dict[str, Any] = {"training": training}
+        options: dict[str, Any] = {}
         inner = None if mask is None else checks.array(self.who, "the mask", mask)
         each = isinstance(self.layer, RNN | Bidirectional)
         if inner is not None and each and inner.shape != array.shape[:3]:
@@ -110,8 +116,7 @@ class TimeDistributed(Layer):
             checks.mask(self.who, mask, B, T)
         elif "mask" in inspect.signature(self.layer.call).parameters:
             options["mask"] = inner.reshape(B * T, *inner.shape[2:])
-        flat = self.layer(array.reshape(B * T, *array.shape[2:]), **options)
-        return np.asarray(flat).reshape(B, T, *flat.shape[1:])
+        return array.reshape(B * T, *array.shape[2:]), options
 
     def _step_by_step(self, array: Array, training: bool, mask: Any) -> Array:
         """As Keras does it: what the caller's own code computes may depend on the other rows."""

@@ -106,8 +106,14 @@ class Model(Layer):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         around = context.training.get() if training is None else training
         with context.of(context.training, around):
-            values = run(self.graph, self.arrays(inputs, mask), self._call)
+            values = self.values(inputs, mask, self._call)
         return map_refs(values.__getitem__, self.graph.outputs)
+
+    def values(
+        self, inputs: Any, mask: Any, call: Callable[[Node, Any, dict[str, Any]], Any]
+    ) -> Values:
+        """Everything that is computed from `inputs`, each layer by `call`(node, args, kwargs)."""
+        return run(self.graph, self.arrays(inputs, mask), call)
 
     def _call(self, node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
         training = context.training.get()
@@ -450,16 +456,18 @@ class Sequential(Model):
         self.symbols()
         self.built = True
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def values(
+        self, inputs: Any, mask: Any, call: Callable[[Node, Any, dict[str, Any]], Any]
+    ) -> Values:
         if not self.graph.layers:
             raise ValueError(f"{self.who}: has no layers, expected at least one")
-        outputs = super().call(inputs, training, mask)
+        values = super().values(inputs, mask, call)
         item = self.graph.inputs[0]
         if item.shape is None:  # now it is known
             [given] = self.in_order(inputs)
             self.expect(item._replace(shape=(None, *np.shape(given)[1:])))
             self.built = True
-        return outputs
+        return values
 
     def _call(self, node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
         outputs = super()._call(node, args, kwargs)
