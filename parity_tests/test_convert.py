@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from others import needs
 
 import refrnn
 from refrnn import cli, convert, files, layers, layouts
@@ -70,11 +71,12 @@ def test_what_is_turned_and_rounded_is_said(
     assert "turned  input 'initial_h' is (directions, batch, features) there" in said
 
 
+@pytest.mark.others
 @pytest.mark.parametrize("source", ["lstm_state", "gru_state_bidirectional", "torch_lstm_all"])
 def test_onnx_runtime_runs_both_files(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime")
+    needs("onnxruntime")
     assert converted(FIXTURES / "onnx" / f"{source}.onnx", tmp_path / "out.onnx") == 0
     said = capsys.readouterr().out
     assert "agrees  ONNX Runtime on IN" in said

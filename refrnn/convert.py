@@ -43,7 +43,6 @@ EPILOG = (
 STATES = (*torch_files.SUFFIXES, *array_files.WRITERS)
 TRAINING = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
 ROWS, STEPS = 3, 20  # of the input that both run on
-AXES = {2: ("batch", "features"), 3: ("batch", "time", "features")}  # by how many there are
 CELLS_BY_GATES = {4: "lstm", 3: "gru", 1: "simple"}
 
 
@@ -183,7 +182,7 @@ def _model(source: Path, target: Path) -> tuple[int, list[str]]:
     """A model in another format, or its weights alone."""
     imported = onnx.load(source) if source.suffix == onnx.SUFFIX else None
     model = files.load_model(source) if imported is None else imported.model
-    lines = [] if imported is None else _said(imported)
+    lines = [f"{word:<7} {text}" for word, text in imported.remarks()] if imported else []
     alone = target.suffix in array_files.WRITERS or target.name.endswith(".weights.h5")
     save: Callable[[Any], None] = model.save_weights if alone else model.save
     with tempfile.TemporaryDirectory(prefix=".refrnn-", dir=target.resolve().parent) as folder:
@@ -205,19 +204,6 @@ def _model(source: Path, target: Path) -> tuple[int, list[str]]:
 
 def _exact(same: bool) -> str:
     return "exact " if same else "DIFFERS"
-
-
-def _said(imported: onnx.Imported) -> list[str]:
-    """What a model read from ONNX is not to the bit, and whose axes are in another order."""
-    lines = [f"rounded {line}" for line in imported.inexact]
-    for what, ends in (("input", imported.inputs), ("output", imported.outputs)):
-        for end in ends:
-            if end.axes != tuple(range(len(end.axes))):
-                names = AXES.get(len([axis for axis in end.axes if axis >= 0]), ())
-                known = dict(enumerate(names)) | {-1: "directions"}
-                order = ", ".join(str(known.get(axis, axis)) for axis in end.axes)
-                lines.append(f"turned  {what} {end.name!r} is ({order}) there, batch first here")
-    return lines
 
 
 def _verified(

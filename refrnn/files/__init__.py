@@ -1,4 +1,4 @@
-"""Models and weights from files: of Keras 2 and 3, tf.js and ONNX; weights of PyTorch.
+"""Models and weights from files: of Keras 2 and 3, tf.js, ONNX, TFLite; of PyTorch and Flax.
 
 Neither TensorFlow nor Keras is needed, and nothing in a file is imported, unpickled or run. What
 is damaged, hostile, or not of refrnn's layers is refused with a FileError.
@@ -6,12 +6,13 @@ is damaged, hostile, or not of refrnn's layers is refused with a FileError.
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refrnn.files import archive, keras2, keras3, onnx, tfjs, weights
+from refrnn.files import archive, foreign, keras2, keras3, tfjs, weights
 from refrnn.files.arrays import WRITERS, read_arrays, write_arrays
 from refrnn.files.errors import FileError, shown, within
 from refrnn.files.hdf5 import SIGNATURE, Tree
@@ -51,20 +52,27 @@ def load_model(path: AnyPath, custom_objects: Objects | None = None) -> Model:
     """The model in a file that Keras 2 or 3 wrote, with its weights.
 
     path  a .keras archive, a whole-model .h5 file, or the model.json of tf.js or the folder it is
-          in, told apart by what they begin with; or a file whose name ends with .onnx
+          in, told apart by what they begin with; or a file whose name ends with .onnx, .tflite
+          or .xml (OpenVINO, its weights in .bin beside it)
     custom_objects  the caller's own layers, cells and activations, by class or function name, or
           "package>Name" where Keras registered it so; see `layers.custom_object_scope`
 
-    A model of ONNX has the batch first here, whatever its file has; `files.onnx.load` says where
-    each axis was. Carried states, the optimizer and the loss are not read.
+    A model of the last three has the batch first here, whatever its file has; `files.foreign.load`
+    says where each axis was, and what else is not as there. A UserWarning says what may change
+    numbers: a bound of TFLite's LSTM that can be reached. Carried states, the optimizer and the
+    loss are not read.
 
     Raises FileError (a ValueError) for a file that is damaged or holds what refrnn does not have;
     ImportError where h5py is missing.
     """
     inside = Path(path) / tfjs.MODEL
     source = inside if inside.is_file() else Path(path)
-    if source.suffix == onnx.SUFFIX:
-        return onnx.load(source).model
+    if source.suffix in foreign.READERS:
+        imported = foreign.load(source)
+        for word, sentence in imported.remarks():
+            if word == foreign.DIFFERS:
+                warnings.warn(f"{os.fspath(path)}: {sentence}", UserWarning, stacklevel=2)
+        return imported.model
     with (
         custom_object_scope(custom_objects),
         _naming(path),

@@ -70,6 +70,7 @@ class Inspection:
     parameters  numbers in the file that are weights; bytes is what they take there
     hard_sigmoid  for each function that has this name, the layers that use it
     whole       why sequences cannot be cut into chunks; None where they can, or it is not known
+    remarks     what is not as in the file: the order of axes, numbers that are computed anew
     training    what training left in the file; it is not read
     groups      the arrays, for a file of weights alone
     problems    all that is in the way of running it; none where `refrnn.load_model` loads it
@@ -87,6 +88,7 @@ class Inspection:
     bytes: int
     hard_sigmoid: dict[str, list[str]]
     whole: str | None
+    remarks: list[str]
     training: list[str]
     groups: list[Group]
     problems: list[Problem]
@@ -123,6 +125,8 @@ class Inspection:
             yield from _entry("" if k else "hard_sigmoid", said)
         for text in self.training:
             yield from _entry("also in it", f"{text}, not read")
+        for text in self.remarks:
+            yield from _entry("not the same", text)
         if any(_carries(layer) for layer in self.layers):
             yield from _entry("states", "not in the file: stateful layers start from zeros")
         if self.model is not None and self.runs:

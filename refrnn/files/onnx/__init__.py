@@ -5,8 +5,8 @@ from pathlib import Path
 
 from refrnn.files import archive
 from refrnn.files.errors import FileError, within
-from refrnn.files.onnx import messages, reading
-from refrnn.files.onnx.reading import End, Imported
+from refrnn.files.graphs import End, Graph, Imported, model
+from refrnn.files.onnx import messages
 from refrnn.files.onnx.writing import packed
 
 __all__ = ["SUFFIX", "End", "Imported", "load", "packed"]
@@ -22,8 +22,13 @@ def load(path: "str | os.PathLike[str]") -> Imported:
     attribute.
     """
     with within(os.fspath(path), FileError):
-        with archive.opened(path) as (stream, size):
-            if size > MAX_FILE:
-                raise FileError(f"has {size} bytes, expected at most {MAX_FILE}")
-            data = b"".join(stream.read(archive.PIECE) for _ in range(0, size, archive.PIECE))
-        return reading.model(messages.read(data, Path(path).parent), Path(path).stem)
+        return model(read(path), Path(path).stem)
+
+
+def read(path: "str | os.PathLike[str]") -> Graph:
+    """The graph in a file of ONNX, with its weights. Raises FileError as `load`."""
+    with archive.opened(path) as (stream, size):
+        if size > MAX_FILE:
+            raise FileError(f"has {size} bytes, expected at most {MAX_FILE}")
+        data = b"".join(stream.read(archive.PIECE) for _ in range(0, size, archive.PIECE))
+    return messages.read(data, Path(path).parent)

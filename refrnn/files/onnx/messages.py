@@ -6,12 +6,13 @@ Weights may be in a file beside the model, as PyTorch writes them: by plain name
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from refrnn.files import archive
 from refrnn.files.errors import FileError, shown, within
+from refrnn.files.graphs.graph import CODES, ELEMENTS, Graph, Node, Port, clean
 from refrnn.files.onnx import wire
 from refrnn.files.onnx.wire import Field, message
 from refrnn.files.safetensors import widened
@@ -19,11 +20,7 @@ from refrnn.gates import Array
 
 IR_VERSION, OPSET = 8, 14  # what is written: the oldest that is read
 NEWEST = 28  # of the opsets that are read: that of ONNX 1.23
-ELEMENTS = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
-    9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
-}  # fmt: skip
-CODES = {name: code for code, name in ELEMENTS.items()}
+
 FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8
 VALUES = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints",
           STRINGS: "strings"}  # fmt: skip
@@ -58,46 +55,10 @@ _GRAPH = {
 }  # fmt: skip
 _OPSET = {1: Field("domain", "text"), 2: Field("version", "int")}
 _MODEL = {
-    1: Field("ir_version", "int"), 2: Field("producer", "text"), 7: Field("graph", _GRAPH),
-    8: Field("opsets", _OPSET, True), 25: Field("functions", "bytes", True),
+    1: Field("ir_version", "int"), 2: Field("producer", "text"), 3: Field("version", "text"),
+    7: Field("graph", _GRAPH), 8: Field("opsets", _OPSET, True),
+    25: Field("functions", "bytes", True),
 }  # fmt: skip
-
-
-class Node(NamedTuple):
-    """One operation. An input that is not given is ""."""
-
-    op: str
-    name: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-
-    @property
-    def who(self) -> str:
-        return f"node {shown(self.name or ', '.join(self.outputs))} ({clean(self.op)})"
-
-
-class Port(NamedTuple):
-    """An input or output of the graph. shape: None for a size without a number, or at all."""
-
-    name: str
-    dtype: str | None
-    shape: tuple[int | None, ...] | None
-
-
-class Graph(NamedTuple):
-    """What a file holds; constants by name, nodes in an order in which they can be run."""
-
-    nodes: list[Node]
-    constants: dict[str, Array]
-    inputs: list[Port]
-    outputs: list[Port]
-    opset: int
-
-
-def clean(text: str) -> str:
-    """A name from a file as it is, if it is one, or as a message can show it."""
-    return text if text.isidentifier() else shown(text)
 
 
 def read(data: bytes, folder: Path) -> Graph:
@@ -129,7 +90,9 @@ def read(data: bytes, folder: Path) -> Graph:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise FileError(f"has the value {shown(twice)} twice, expected it once")
-    return Graph(nodes, constants, inputs, list(map(_port, graph["outputs"])), opset)
+    outputs = list(map(_port, graph["outputs"]))
+    writer = f"{found['producer']} {found['version']}".strip() or "not said"
+    return Graph(nodes, constants, inputs, outputs, f"ONNX, opset {opset}", writer)
 
 
 def _refuse(model: wire.Message, graph: wire.Message) -> None:

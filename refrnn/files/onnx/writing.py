@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refrnn import layers, layouts
+from refrnn.files.graphs.graph import CODES
 from refrnn.files.onnx import messages
 from refrnn.gates import Array
 from refrnn.layers import Layer
@@ -98,7 +99,7 @@ class _Writer:
             self.ids.add(name)
         if dtype == self.dtype or dtype not in DTYPES:
             return name
-        return self.one("Cast", [name], {"to": messages.CODES[self.dtype]})
+        return self.one("Cast", [name], {"to": CODES[self.dtype]})
 
     def constant(self, name: str, array: Any) -> str:
         title = self.fresh(name)
@@ -304,7 +305,7 @@ def _embedding(writer: _Writer, layer: Any, x: str) -> list[str]:
             f"{writer.who}: {layer.who} makes a mask, expected mask_zero=False, because ONNX has no"
             " masks"
         )
-    to = {"to": messages.CODES["int64"]}
+    to = {"to": CODES["int64"]}
     ids = x if x in writer.ids else writer.one("Cast", [x], to)
     table = writer.constant(f"{layer.name}/embeddings", layer.weights[0])
     return [writer.one("Gather", [table, ids], {"axis": 0})]

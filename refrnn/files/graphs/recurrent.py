@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN nodes of ONNX as recurrent layers; what a layer cannot be is refused."""
+"""LSTM, GRU and RNN nodes as recurrent layers; what a layer cannot be is refused."""
 
 from typing import Any, NamedTuple
 
@@ -6,35 +6,32 @@ import numpy as np
 
 from refrnn import layers, layouts
 from refrnn.files.errors import FileError, within
-from refrnn.files.onnx.messages import Node
-from refrnn.files.onnx.values import D, Known, Value, Zeros
+from refrnn.files.graphs import places
+from refrnn.files.graphs.graph import Node
+from refrnn.files.graphs.places import Places
+from refrnn.files.graphs.values import Filled, Known, Value, Zeros
 from refrnn.gates import Array
-from refrnn.layers.symbolic import Symbol
 from refrnn.layouts import Stored, equivalents
 
-OPS = ("LSTM", "GRU", "RNN")
-# By whether time is first (layout=0): the axes of the input, of the output, and of a state.
-AXES: dict[bool, dict[str, tuple[int, ...]]] = {
-    True: {"X": (1, 0, 2), "Y": (1, D, 0, 2), "state": (D, 0, 1)},
-    False: {"X": (0, 1, 2), "Y": (0, 1, D, 2), "state": (0, D, 1)},
-}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
+SAID = {"sum_biases": "Wb + Rb: the two biases are added up"}
+# what a reader says of its own runtime: a bound of the cell state is in the graph's remarks
+LOSSY = (*SAID, "drop_cell_clip")
 
 
 class Made(NamedTuple):
     """A layer and what it is called on.
 
     direction  one of DIRECTIONS
-    first      whether time is first in the file
     lone       whether it is a Bidirectional of which only the way back counts
     """
 
     layer: layers.Layer
-    symbol: Symbol
+    x: Value
     arrays: list[Array]
     more: dict[str, Any]
     direction: str
-    first: bool
+    where: Places
     lone: bool
     states: int
     inexact: list[str]
@@ -47,31 +44,34 @@ def layer(node: Node, found: list[Any], used: list[bool], name: str) -> Made:
     used   which of Y, Y_h and Y_c are used
     """
     given = dict(node.attributes)  # the layout refuses what it does not know
-    layout = given.pop("layout", 0)
-    if layout not in (0, 1):
-        raise FileError(f"layout is {layout!r}, expected 0 or 1")
-    first = layout == 0
+    where = places.of(node)
+    for mine in ("layout", "time_major"):
+        given.pop(mine, None)
     direction = given.pop("direction", "forward") or "forward"
     if direction not in DIRECTIONS:
         raise FileError(f"direction is {direction!r}, expected one of {', '.join(DIRECTIONS)}")
     x, *arrays, lengths, h, c, peepholes = (*found, None, None)[:8]
-    if lengths is not None:
+    _sequence(x, where.x)
+    if x.turned:
+        turned = {"forward": "reverse", "reverse": "forward"}
+        if direction not in turned:
+            raise FileError("goes both ways over what is reversed, expected the order of time")
+        direction = turned[direction]
+    if lengths is not None and not (node.source == "openvino" and _whole(lengths, x)):
         raise FileError(
             "has sequence_lens, expected none, because a layer takes a mask and no lengths; run it"
             " on each length, or pad and mask in refrnn"
         )
-    symbol = _sequence(x, AXES[first]["X"])
     stored = _stored(node, arrays, peepholes, given, direction)
     inexact = []
     if stored.attributes.get("input_forget"):
         with within("input_forget"):
             stored = equivalents.untied(stored)
         inexact.append(f"{node.who}: input_forget: f = 1 - i is computed as a gate of its own")
-    keras = layouts.convert(stored, target="keras", lossy="sum_biases")
-    if keras.lossy:
-        inexact.append(f"{node.who}: Wb + Rb: the two biases are added up")
+    keras = layouts.convert(stored, target="keras", lossy=LOSSY)
+    inexact += [f"{node.who}: {SAID[step]}" for step in keras.lossy if step in SAID]
     states = 2 if node.op == "LSTM" else 1
-    start = [_state(v, n, AXES[first]["state"]) for v, n in zip((h, c), "hc", strict=True)][:states]
+    start = [_state(v, n, where.state) for v, n in zip((h, c), "hc", strict=True)][:states]
     lone = direction == "reverse" and used[0]
     more = _start(start, lone, direction)
     made = _layer(node, keras, direction, used, lone, name)
@@ -80,23 +80,30 @@ def layer(node: Node, found: list[Any], used: list[bool], name: str) -> Made:
         dtype, features = weights[0].dtype, len(weights[0])
         idle = [np.zeros((features, 1), dtype), np.zeros((1, 1), dtype), np.zeros(1, dtype)]
         weights = [*idle, *weights]
-    return Made(made, symbol, weights, more, direction, first, lone, states, inexact)
+    return Made(made, x, weights, more, direction, where, lone, states, inexact)
 
 
-def _sequence(x: Any, axes: tuple[int, ...]) -> Symbol:
+def _whole(lengths: Any, x: Value) -> bool:
+    """Whether the lengths of all rows are surely that of the sequence."""
+    place = x.axes.index(1)
+    if isinstance(lengths, Known):
+        return lengths.array.size > 0 and bool(np.all(lengths.array == x.parts[0].shape[1]))
+    return isinstance(lengths, Filled) and lengths.size.fits(x, place)
+
+
+def _sequence(x: Any, axes: tuple[int, ...]) -> None:
     if not isinstance(x, Value) or len(x.parts) > 1 or x.axes != axes:
         told = x.axes if isinstance(x, Value) else "a constant"
         raise FileError(
             f"X has the axes {told} (0 batch, 1 time, 2 features, -1 directions), expected {axes}"
         )
-    return x.parts[0]
 
 
 def _stored(
     node: Node, arrays: list[Any], peepholes: Any, given: dict[str, Any], direction: str
 ) -> Stored:
-    """The weights in ONNX's layout."""
-    named = {}
+    """The weights in the layout of the node's library."""
+    named = dict(node.arrays)
     for name, value in zip("WRBP", (*arrays, peepholes), strict=True):
         if isinstance(value, Zeros):
             raise FileError(f"{name} has a shape that is computed, expected a constant")
@@ -109,8 +116,9 @@ def _stored(
         cell = "gru" if given.get("linear_before_reset") else "gru_reset_before"
     if given.get("clip") == 0:
         raise FileError("clip is 0, expected a bound above 0, or no such attribute")
-    two = {"direction": "bidirectional" if direction == "bidirectional" else "forward"}
-    return Stored(named, "onnx", cell, {**given, **two})
+    if node.source != "tflite":
+        given["direction"] = "bidirectional" if direction == "bidirectional" else "forward"
+    return Stored(named, node.source, cell, given)
 
 
 def _state(value: Any, name: str, axes: tuple[int, ...]) -> Value | None:
@@ -147,7 +155,7 @@ def _layer(
     told = keras.attributes
     settings: dict[str, Any] = {
         "return_sequences": used[0],
-        "return_state": any(used[1:]),
+        "return_state": used[2] or (used[0] and used[1]),
         "dtype": next(iter(keras.values())).dtype.name,
     }
     cell = {
@@ -177,17 +185,13 @@ def outputs(made: Made, symbols: Any, used: list[bool]) -> list[Value | None]:
     if made.lone:
         ys, states = ys[1:], states[1:]  # the idle layer's go
         count = 1
-    axes = AXES[made.first]
     by_part = [
         tuple(states[k * made.states + part] for k in range(count)) if states else None
         for part in range(made.states)
     ]
-    if not used[0]:  # then a layer returns its last hidden state
-        by_part[0] = by_part[0] or ys
-        y = None
-    else:
-        forward = [made.direction != "reverse", False][:count]
-        ends = None if by_part[0] is None else tuple(zip(forward, by_part[0], strict=True))
-        y = Value(ys, axes["Y"], ends)
-    found = [None if part is None else Value(part, axes["state"]) for part in by_part]
+    by_part[0] = by_part[0] or (None if used[0] else ys)  # a layer returns its last state
+    forward = [made.direction != "reverse", False][:count]
+    ends = None if by_part[0] is None else tuple(zip(forward, by_part[0], strict=True))
+    y = Value(ys, made.where.y, ends, made.x.turned, made.x.steps)
+    found = [None if part is None else Value(part, made.where.state) for part in by_part]
     return [y, *found]
