@@ -17,7 +17,8 @@ import pytest
 
 import refrnn
 from refrnn.cells import CELLS, LSTMState
-from refrnn.cli import AGREES, DIFFERS, UNJUDGED, _progress, main
+from refrnn.cli import main
+from refrnn.commands import AGREES, DIFFERS, UNJUDGED, progress
 from refrnn.engines import ENVIRONMENT
 
 LOADING = "loading TensorFlow ..."
@@ -297,11 +298,15 @@ PICKLED = np.array([{"a": 1}], object)
         ("x.npy", np.zeros((2, 9)), "has shape (2, 9), expected 3 dimensions"),
         ("x.npy", np.zeros((2, 9, 3, 2)), "has shape (2, 9, 3, 2), expected 3 dimensions"),
         ("x.npy", np.zeros((2, 9, 4)), "has shape (2, 9, 4), expected (batch, time, 3)"),
-        ("x.npy", np.zeros((2, 9, 3), complex), "x has dtype complex128, expected real numbers"),
-        ("x.npy", np.full((2, 9, 3), "1.5"), "x has dtype <U3, expected real numbers"),
+        (
+            "x.npy",
+            np.zeros((2, 9, 3), complex),
+            "holds x of complex128, expected arrays of numbers",
+        ),
+        ("x.npy", np.full((2, 9, 3), "1.5"), "holds x of <U3, expected arrays of numbers"),
         ("x.npz", {"y": np.zeros((2, 9, 3))}, "arrays are ['y'], expected ['x']"),
         ("x.npz", {"x": np.zeros(1), "y": np.zeros(1)}, "expected ['x']"),
-        ("x.npz", {}, "arrays are [], expected ['x']"),
+        ("x.npz", {}, "holds nothing, expected arrays of numbers"),
     ],
 )
 def test_an_input_that_does_not_fit_is_refused(
@@ -775,7 +780,7 @@ def jobs(count: int) -> list[Callable[[], list[Any]]]:
 
 def test_progress_is_shown_on_a_terminal_and_wiped_at_the_end() -> None:
     screen = Screen()
-    assert [job() for job in _progress(jobs(3), screen)] == [[0], [1], [2]]
+    assert [job() for job in progress(jobs(3), screen)] == [[0], [1], [2]]
     assert "0/3" in screen.getvalue()
     assert "2/3" in screen.getvalue()
     assert "\n" not in screen.getvalue()
@@ -784,7 +789,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped_at_the_end() -> None:
 
 def test_progress_is_shown_nowhere_else() -> None:
     file = io.StringIO()
-    assert [job() for job in _progress(jobs(3), file)] == [[0], [1], [2]]
+    assert [job() for job in progress(jobs(3), file)] == [[0], [1], [2]]
     assert file.getvalue() == ""
 
 

@@ -13,7 +13,8 @@ import pytest
 
 import refrnn
 from refrnn import layers
-from refrnn.cli import AGREES, DIFFERS, UNJUDGED, main
+from refrnn.cli import main
+from refrnn.commands import AGREES, DIFFERS, UNJUDGED
 from refrnn.gates import Array
 
 Ran = tuple[int, str, str]
@@ -221,4 +222,4 @@ def test_a_whole_model_that_cannot_be_compared_is_written_as_json(
         "verify", recorded.deep, "--input", recorded.input, "--against", seen, "--json", report
     )
     assert status == DIFFERS
-    assert json.loads(report.read_text())["whole"] is None
+    assert json.loads(report.read_text())["rows"][0]["whole"] is None

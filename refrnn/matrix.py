@@ -14,8 +14,9 @@ from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from refrnn.cases import Case
+from refrnn.commands import CannotJudge
 from refrnn.gates import Array
-from refrnn.jobs import CannotJudge, Job
+from refrnn.jobs import Job
 from refrnn.oracles.differences import DIFFERENCES, Measured
 from refrnn.oracles.table import ORACLES
 from refrnn.panel import CASES, Panel
@@ -25,6 +26,7 @@ from refrnn.verify.subject import subject
 from refrnn.verify.whole import plain
 
 DTYPES = ("float64", "float32")
+HIDDEN = ("modules", "npm")  # of a difference: what its program needs
 OWN = {"refrnn": "auto", "refrnn numpy": "numpy"}  # title -> engine
 
 
@@ -91,8 +93,8 @@ class Matrix:
             _table(["", *(letters[title] for title in self.titles)], grid),
             _table(["library", "known difference", "", "found", "expected", "here"], known),
             *(
-                f"{m.difference.who}: {m.difference.what}\n\n```python\n{m.difference.program}\n```"
-                for m in self.known
+                f"{d.who}: {d.what}\n\n```{d.language}\n{d.program}\n```"
+                for d in (m.difference for m in self.known)
             ),
             *self.failed,
             *self.absent,
@@ -158,7 +160,7 @@ class Matrix:
             ],
             "known": [
                 {
-                    **{k: v for k, v in m.difference._asdict().items() if k != "modules"},
+                    **{k: v for k, v in m.difference._asdict().items() if k not in HIDDEN},
                     "found": plain(m.found),
                     "expected": plain(m.expected),
                     "error": m.error,

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from refrnn import files, verify
+from refrnn import reading, verify
+from refrnn.commands import CannotJudge
 from refrnn.gates import Array
-from refrnn.jobs import CannotJudge, one_line
+from refrnn.models import Model
 from refrnn.verify.chunks import flat
 from refrnn.verify.subject import Subject, subject
 
@@ -27,37 +26,6 @@ class Recording(NamedTuple):
     x: Array
     state: list[Array] | None
     mask: Array | None
-
-
-def model(path: Path) -> Any:
-    """A model from any file that refrnn reads, or CannotJudge."""
-    try:
-        return files.load_model(path)
-    except OSError as error:
-        raise CannotJudge(f"{path}: {error.strerror or error}") from None
-    except (ValueError, TypeError, ImportError) as error:
-        raise CannotJudge(str(error)) from None
-
-
-def arrays(path: Path, only: str) -> dict[str, Array]:
-    """The arrays of a .npz by name, or that of a .npy, called `only`; or CannotJudge."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            alone = isinstance(loaded, np.ndarray)
-            found = {only: loaded} if alone else {n: np.asarray(loaded[n]) for n in loaded.files}
-    except OSError as error:
-        raise CannotJudge(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # NumPy raises many kinds for a file that is not what it seems
-        raise CannotJudge(f"{path}: cannot be read as .npy or .npz: {one_line(error)}") from None
-    wrong = [f"{n} of {a.dtype}" for n, a in found.items() if a.dtype.kind not in "fiub"]
-    if wrong or not found:
-        void = any(array.dtype.kind == "V" for array in found.values())
-        raise CannotJudge(
-            f"{path}: holds {', '.join(wrong) or 'nothing'}, expected arrays of numbers, {only}"
-            f" first{'; store bfloat16 as float32, NumPy forgets what it is' if void else ''}"
-        )
-    return found
 
 
 def recording(
@@ -78,9 +46,9 @@ def recording(
         names = ", ".join(part.name for part in found.layers)
         hint = "" if layer else f"; name a recurrent layer of it with --layer: {names}"
         raise CannotJudge(f"{source}: {error}{hint}") from None
-    outputs = arrays(seen, "y")
+    outputs = reading.arrays(seen, "y")
     inputs: dict[str, Array] = {n: outputs.pop(n) for n in INPUTS if n in outputs}
-    inputs |= {} if given is None else arrays(given, "x")
+    inputs |= {} if given is None else reading.arrays(given, "x")
     unknown = sorted(set(inputs) - set(INPUTS))
     if unknown or "x" not in inputs:
         raise CannotJudge(
@@ -103,13 +71,13 @@ def recording(
 
 def judge(
     source: Path, layer: str | None, given: Path | None, seen: Path
-) -> "verify.Report | verify.Row":
+) -> "verify.Report | list[verify.Row]":
     """`refrnn verify MODEL --against`.
 
     A recurrent layer is judged step by step; the outputs of a whole model, whose steps are not
     seen, by a tolerance.
     """
-    found = model(source)
+    found = reading.model(source)
     if layer is None:
         try:
             subject(found)
@@ -122,18 +90,16 @@ def judge(
         raise CannotJudge(f"{seen}: {error}") from None
 
 
-def _whole_model(title: str, found: Any, given: Path | None, seen: Path) -> verify.Row:
+def _whole_model(title: str, found: Model, given: Path | None, seen: Path) -> list[verify.Row]:
     if given is None:
         raise CannotJudge(f"{seen}: expected the inputs of the model with --input")
-    inputs, outputs = arrays(given, "x"), arrays(seen, "y")
+    x, outputs = reading.inputs(given, found, given), reading.arrays(seen, "y")
     try:
-        x = found.arrays(inputs["x"] if list(inputs) == ["x"] else inputs)
         own = flat(found(x if len(x) > 1 else x[0]))
         theirs = _renamed(outputs, own)
-        (row,) = verify.judge_model(title, found, x, {seen.name: lambda: theirs}, [])
+        return verify.judge_model(title, found, x, {seen.name: lambda: theirs}, [])
     except (ValueError, TypeError) as error:
         raise CannotJudge(f"{seen}: {error}") from None
-    return row
 
 
 def _renamed(outputs: Mapping[str, Array], own: Mapping[str, Array]) -> dict[str, Array]:
@@ -150,7 +116,7 @@ def explain(
     source: Path, layer: str | None, given: Path | None, seen: Path
 ) -> "verify.Explanation":
     """`refrnn explain MODEL X OUT`: why a recording differs."""
-    what = recording(source, model(source), layer, given, seen)
+    what = recording(source, reading.model(source), layer, given, seen)
     try:
         return verify.explain(what.outputs, what.layer, what.x, what.state, what.mask)
     except (ValueError, TypeError) as error:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from refrnn.oracles import node
+
 TOLERANCE = 1e-5  # far above float32's rounding in these programs, far below what they show
 LONGEST = 300  # seconds, of which nearly all goes into imports
 
@@ -18,6 +20,7 @@ class Difference(NamedTuple):
     kind      "bug", against the library's own documents or its other ways to run the same;
               "design", meant so; "limit", it refuses
     modules   what the program imports
+    npm       packages that it requires, of a program in JavaScript
     """
 
     who: str
@@ -25,20 +28,32 @@ class Difference(NamedTuple):
     kind: str
     modules: tuple[str, ...]
     program: str
+    npm: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[str]:
-        return [name for name in self.modules if importlib.util.find_spec(name) is None]
+        modules = [name for name in self.modules if importlib.util.find_spec(name) is None]
+        return modules + (node.missing(self.npm) if self.npm else [])
+
+    @property
+    def language(self) -> str:
+        return "javascript" if self.npm else "python"
 
     def measure(self) -> "Measured":
         """Run the program, in a process of its own."""
-        asked = [sys.executable, "-c", self.program]
+        asked = ["node", "-e"] if self.npm else [sys.executable, "-c"]
         try:
-            ran = subprocess.run(asked, capture_output=True, text=True, timeout=LONGEST)
+            ran = subprocess.run(
+                [*asked, self.program], capture_output=True, text=True, timeout=LONGEST
+            )
         except subprocess.TimeoutExpired:
             return Measured(self, None, None, f"no answer in {LONGEST} s")
         if ran.returncode:
-            lines = [line for line in ran.stderr.splitlines() if "Error" in line or "Fail" in line]
+            lines = [
+                line
+                for line in ran.stderr.splitlines()
+                if ("Error" in line or "Fail" in line) and not line.startswith(" ")
+            ]
             kinds = [line.partition(":")[0].rpartition(".")[2] for line in lines]
             return Measured(self, None, None, (kinds or ["an error"])[-1])
         found, expected = map(float, ran.stdout.splitlines()[-1].split())
@@ -69,9 +84,9 @@ class Measured(NamedTuple):
         return f"{d.who}: {d.what} ({d.kind}): {said}{gone}"
 
 
-def _keras(backend: str, body: str) -> str:
+def _keras(backend: str, body: str, package: str = "keras") -> str:
     return f"""import os; os.environ["KERAS_BACKEND"] = "{backend}"
-import keras, numpy as np; x = np.ones((1, 2, 1), "f")
+import {package} as keras, numpy as np; x = np.ones((1, 2, 1), "f")
 {body}"""
 
 
@@ -134,6 +149,14 @@ def _evaluator(
     program = _onnx(op, attributes, inputs, given, ask)
     modules = ("onnx", "onnxruntime")
     return Difference("onnx.reference", f"{op} ignores {what}", "bug", modules, program)
+
+
+TFJS = ("@tensorflow/tfjs",)
+
+
+def _tfjs(what: str, kind: str, body: str) -> Difference:
+    program = "const tf = require('@tensorflow/tfjs'); console.warn = () => {};\n" + body
+    return Difference("tf.js", what, kind, (), program, TFJS)
 
 
 DIFFERENCES: tuple[Difference, ...] = (
@@ -268,5 +291,47 @@ print(y[1, 1].item(), y[0, 1].item())""",
 cell = nnx.GRUCell(1, 1, rngs=nnx.Rngs(0))
 biases = [getattr(dense.bias, "value", None) for dense in (cell.dense_i, cell.dense_h)]
 print(sum(bias is not None for bias in biases), 2)""",
+    ),
+    Difference(
+        "Keras 2",
+        "hard_sigmoid is x / 5 + 1 / 2, in Keras 3 x / 6 + 1 / 2, under the same name",
+        "design",
+        ("tensorflow", "tf_keras"),
+        """import tf_keras
+print(float(tf_keras.activations.hard_sigmoid(tf_keras.backend.constant(1.0))), 1 / 6 + 1 / 2)""",
+    ),
+    Difference(
+        "Keras 2",
+        "unroll=True, go_backwards and zero_output_for_mask zero the valid steps, as in Keras 3",
+        "bug",
+        ("tensorflow", "tf_keras"),
+        _keras("tensorflow", _BACKWARDS.format(options=", zero_output_for_mask=True"), "tf_keras"),
+    ),
+    _tfjs(
+        "a masked first step puts out the initial state, in Keras on TensorFlow 0",
+        "bug",
+        """const layer = tf.layers.simpleRNN({units: 1, returnSequences: true});
+const given = {mask: tf.tensor([[0, 1]]), initialState: [tf.ones([1, 1])]};
+console.log(layer.apply(tf.ones([1, 2, 1]), given).dataSync()[0], 0);""",
+    ),
+    _tfjs(
+        "Bidirectional repeats outputs at masked steps, in Keras they are 0",
+        "bug",
+        """const ones = {kernelInitializer: 'ones', units: 1, returnSequences: true};
+const both = tf.layers.bidirectional({layer: tf.layers.simpleRNN(ones), mergeMode: 'concat'});
+const y = both.apply(tf.ones([1, 2, 1]), {mask: tf.tensor([[1, 0]])});
+console.log(y.dataSync()[2], 0);""",
+    ),
+    _tfjs(
+        "LSTM and GRU have recurrentActivation hardSigmoid by default, in Keras sigmoid",
+        "design",
+        """const ones = {kernelInitializer: 'ones', units: 1};
+const ask = more => tf.layers.lstm({...ones, ...more}).apply(tf.ones([1, 1, 1])).dataSync()[0];
+console.log(ask({}), ask({recurrentActivation: 'sigmoid'}));""",
+    ),
+    _tfjs(
+        "GRU with resetAfter is refused",
+        "limit",
+        "tf.layers.gru({units: 1, resetAfter: true});",
     ),
 )

@@ -16,6 +16,7 @@ class Flax:
     def __init__(self) -> None:
         self.jax = Jax()
         self.flax = adapters.needed("flax", "Flax")
+        self._scans: dict[Any, Any] = {}
 
     def versions(self) -> dict[str, str]:
         return {"Flax": str(self.flax.__version__), **self.jax.versions()}
@@ -26,14 +27,25 @@ class Flax:
         # Keras's two biases of z and r are one in Flax
         stored = adapters.stored(case, given.weights, f"flax-{way}", lossy="sum_biases")
         weights = {name: jnp.asarray(a) for name, a in stored.items()}
-        step = (self._linen if way == "linen" else self._nnx)(case, weights, stored.attributes)
         start = [jnp.asarray(part) for part in given.state]
         single = len(start) == 1
         carry = start[0] if single else tuple(reversed(start))  # Flax: (c, h)
-        scan = self.jax.jax.jit(lambda c, xs: self.jax.jax.lax.scan(step, c, xs))
-        after, ys = scan(carry, jnp.swapaxes(jnp.asarray(given.x), 0, 1))
+        scan = self._scan(case, way, stored.attributes)
+        after, ys = scan(weights, carry, jnp.swapaxes(jnp.asarray(given.x), 0, 1))
         state = [after] if single else list(reversed(after))
         return adapters.outputs(case, jnp.swapaxes(ys, 0, 1), state)
+
+    def _scan(self, case: Case, way: str, told: dict[str, Any]) -> Any:
+        """The cell under JAX's scan, which compiles it once for each shape; kept."""
+        key = way, case.layer, case.units, str(told)
+        if key not in self._scans:
+            cell = self._linen if way == "linen" else self._nnx
+
+            def scan(weights: dict[str, Any], carry: Any, xs: Any) -> Any:
+                return self.jax.jax.lax.scan(cell(case, weights, told), carry, xs)
+
+            self._scans[key] = self.jax.jax.jit(scan)
+        return self._scans[key]
 
     def _functions(self, told: dict[str, Any]) -> dict[str, Any]:
         nn = self.jax.jax.nn

@@ -1,8 +1,10 @@
-"""ONNX Runtime on the CPU: a model of one node. It has float32 alone."""
+"""ONNX Runtime on the CPU: a model of one node, and models from files. It has float32 alone."""
+
+from pathlib import Path
 
 from refrnn.cases import Arrays, Case
 from refrnn.gates import Array
-from refrnn.oracles import adapters, onnx_model
+from refrnn.oracles import adapters, onnx_file, onnx_model
 
 
 class OnnxRuntime:
@@ -23,3 +25,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         session = self.runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return onnx_model.outputs(case, given, session.run(None, feed))
+
+    def run_file(self, path: str, inputs: dict[str, Array]) -> list[Array]:
+        """The outputs of the model in a file, in the file's order."""
+        return list(onnx_file.run(Path(path), inputs).values())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Mapping
 from typing import IO, Any
 
 from refrnn.cases import Arrays, Case
@@ -23,28 +24,36 @@ def made(by: str) -> Any:
 class Apart:
     """The oracle `made(by)`, in a child process that ends with this object.
 
+    environment  variables that the child has on top of this process's own
+
     Raises what the oracle raises there, as RuntimeError if that is no class of refrnn's.
     """
 
-    def __init__(self, by: str) -> None:
+    def __init__(self, by: str, environment: Mapping[str, str] | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # what it prints explains how it ended
         self._child = subprocess.Popen(
             [sys.executable, "-m", "refrnn.oracles.process", by],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
+            env={**os.environ, **(environment or {})},
         )
-        weakref.finalize(self, _end, self._child, self._said)
+        weakref.finalize(self, end, self._child, self._said)
         self._answer()  # that it is there
 
     def versions(self) -> dict[str, str]:
-        return dict(self._ask("versions"))
+        return dict(self.ask("versions"))
 
     def run(self, case: Case, way: str, arrays: Arrays | None = None) -> dict[str, Array]:
         """As the oracle's own."""
-        return dict(self._ask("run", case, way, arrays))
+        return dict(self.ask("run", case, way, arrays))
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def run_file(self, path: str, inputs: dict[str, Array]) -> Any:
+        """As the oracle's own."""
+        return self.ask("run_file", path, inputs)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of the oracle returns."""
         assert self._child.stdin is not None
         pickle.dump((method, arguments), self._child.stdin)
         self._child.stdin.flush()
@@ -64,7 +73,8 @@ class Apart:
         return found
 
 
-def _end(child: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
+def end(child: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
+    """Close the pipes of a child, which then ends."""
     for pipe in (child.stdin, child.stdout, said):
         if pipe is not None:
             pipe.close()

@@ -229,17 +229,9 @@ class TensorFlow:
             found.append(Inner(layer.name, x, state, mask, arrays[len(given) :]))
         return found
 
-    def input_arrays(self, model: Any, rows: int, steps: int, seed: int = 0) -> list[Array]:
-        """Random inputs of the shapes a model declares, `rows` and `steps` where it is open."""
-        rng = np.random.default_rng(seed)
-        arrays = []
-        for tensor in model.inputs:
-            open_sizes = [rows, *[steps] * (len(tensor.shape) - 1)]
-            shape = [n or free for n, free in zip(tensor.shape, open_sizes, strict=True)]
-            drawn = rng.normal(size=shape)
-            is_bool = tensor.dtype == "bool"
-            arrays.append(drawn > -0.7 if is_bool else drawn.astype(tensor.dtype))
-        return arrays
+    def run_file(self, path: str, inputs: dict[str, Array]) -> Any:
+        """The outputs of the model in a file, in its own structure; on the CPU."""
+        return self.run_model(self.load(Path(path)), list(inputs.values()))
 
 
 def _all_layers(model: Any) -> Iterator[Any]:
