@@ -1,6 +1,8 @@
 """Hypothesis profiles, and TensorFlow once a session: dev by default, ci where CI is set."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 def tf() -> TensorFlow:
     """TensorFlow with Keras 3. Its absence is an error, never a skip: parity is the point."""
     return TensorFlow()
+
+
+@pytest.fixture
+def floatx(tf: TensorFlow, request: Any) -> Iterator[str]:
+    """A dtype, given by indirect parameters, of all that Keras makes: layers, losses, rates."""
+    config = tf.keras.config
+    before, policy = config.floatx(), config.dtype_policy()
+    config.set_floatx(request.param)
+    config.set_dtype_policy(request.param)
+    yield request.param
+    config.set_floatx(before)
+    config.set_dtype_policy(policy)
 
 
 @pytest.fixture
