@@ -1,5 +1,6 @@
 """The RNN reference: SimpleRNN, LSTM and GRU in NumPy, with the weights and numbers of Keras."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from refrnn import activations, initializers, layers
@@ -11,7 +12,7 @@ from refrnn.models import Model, Sequential
 from refrnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from refrnn import layouts
+    from refrnn import layouts, testing, training, verify
     from refrnn.files import from_keras, load_model
     from refrnn.streams import Stream
 
@@ -33,12 +34,15 @@ __all__ = [
     "layouts",
     "load_model",
     "run",
+    "testing",
     "trace",
+    "training",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """What reads files and configs, and streams, imported where they are asked for."""
+    """Files, streams, layouts and training, imported where they are asked for."""
     if name in ("load_model", "from_keras"):
         from refrnn import files
 
@@ -47,8 +51,6 @@ def __getattr__(name: str) -> Any:
         from refrnn.streams import Stream
 
         return Stream
-    if name == "layouts":
-        import refrnn.layouts
-
-        return refrnn.layouts
+    if name in ("layouts", "testing", "training", "verify"):
+        return import_module(f"refrnn.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
