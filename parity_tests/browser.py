@@ -6,6 +6,7 @@ Chromium is that of the environment variable CHROME, or the first that is found.
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 60  # seconds without an answer
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35,
         "Tab": 9, "Enter": 13}  # fmt: skip
@@ -57,8 +59,9 @@ class Browser:
 
     def _next(self) -> Any:
         while b"\0" not in self._rest:
-            more = self._back.read(1 << 16)
-            assert more, "the browser has gone"
+            ready, _, _ = select.select([self._back], [], [], PATIENCE)
+            more = self._back.read(1 << 16) if ready else b""
+            assert more, f"the browser has gone, or was silent for {PATIENCE} seconds"
             self._rest += more
         line, _, self._rest = self._rest.partition(b"\0")
         return json.loads(line)

@@ -51,8 +51,8 @@ def gru_model() -> tuple[Any, np.ndarray[Any, Any]]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     model, x = gru_model()
-    wide = layers.LSTM(200, return_sequences=True)
-    long = np.random.default_rng(0).normal(size=(1, 700, 40)).astype(np.float32)
+    wide = layers.LSTM(100, return_sequences=True)
+    long = np.random.default_rng(0).normal(size=(1, 420, 40)).astype(np.float32)
     texts = {
         "sum": page(running_sum(), [bits()], bits().cumsum(axis=1)),
         "gru": page(model, [x]),
@@ -324,8 +324,8 @@ def test_a_large_model_is_thinned_and_told(tab: Browser, pages: dict[str, Path])
     step, unit = tab.run(CHOSEN)
     stored = json.loads(tab.run("document.getElementById('data').textContent"))["layers"][0]
     assert [step, unit] == [stored["steps"][-1], stored["units"][-1]]
-    assert step == 699
-    assert "200 of 700 steps" in tab.run("document.getElementById('notes').textContent")
+    assert step == 419
+    assert "200 of 420 steps" in tab.run("document.getElementById('notes').textContent")
 
 
 @pytest.mark.parametrize("name", ["sum", "gru", "large", "tiny"])

@@ -221,16 +221,18 @@
   }
 
   /** Lines over the steps: {name, colour, wide, dash, bars, value(step)}; rules: a line before. */
-  function chart(title, series, rules = []) {
-    const steps = layer().steps.length, wide = 640, high = 170, edge = 6;
+  function chart(title, series, { rules = [], high = 170 } = {}) {
+    const steps = layer().steps.length, wide = 640, edge = 6;
     const box = element("div", "chart"), head = element("div", "head"), key = element("span");
     for (const one of series) {
-      const dot = element("i");
+      const dot = element("i"), entry = element("span", "entry");
       dot.style.background = one.colour;
-      key.append(dot, `${one.name} ${told(Number(one.value(now.step).toPrecision(4)))}`);
+      entry.append(dot, `${one.name} ${told(Number(one.value(now.step).toPrecision(4)))}`);
+      key.append(entry, " ");
     }
     head.append(element("b", "", title), key);
     const svg = shape("svg", { viewBox: `0 0 ${wide} ${high}`, preserveAspectRatio: "none",
+      style: `height: ${high}px`,
       role: "img", "aria-label": `${title}: ${series.map((s) => s.name).join(", ")} by step` });
     const all = series.flatMap((s) => layer().steps.map((_, t) => s.value(t)))
       .filter(Number.isFinite);
@@ -329,15 +331,15 @@
     if (out.x) {
       const count = out.x.shape[2];
       found.push(chart("the model's input", [...Array(count).keys()].map((k) => ({
-        name: count > 1 ? `feature ${k}` : "", colour: tones[k % 4], bars: true,
-        value: (t) => array(out.x)[(now.row * steps + t) * count + k] }))));
+        name: count > 1 ? `x[${k}]` : "x", colour: tones[k % 4], bars: true,
+        value: (t) => array(out.x)[(now.row * steps + t) * count + k] })), { high: 60 }));
     }
     const of = (stored) => (t) => array(stored)[now.row * steps + t];
     const series = [];
     if (out.target) series.push({ name: "target", colour: "var(--c)", wide: 5, value: of(out.target) });
     series.push({ name: "output", colour: "var(--a)", value: of(out.y) });
     const more = out.more ? `, the first of ${out.more + 1} numbers` : "";
-    return [...found, chart(`the model's output${more}`, series)];
+    return [...found, chart(`the model's output${more}`, series, { high: 110 })];
   }
 
   function drawChunks() {
@@ -355,14 +357,14 @@
       .filter(([step, t]) => t > 0 && Math.floor(step / cut.length) !== Math.floor(of.steps[t - 1] / cut.length))
       .map(([, t]) => t);
     const two = (whole, lost) => [
-      { name: "whole, and state handed on", colour: "var(--a)", wide: 4, value: whole },
+      { name: "state handed on", colour: "var(--a)", wide: 4, value: whole },
       { name: "state lost", colour: "var(--b)", dash: "6 4", value: lost },
     ];
     $("chunk-unit").replaceChildren(chart(`h of unit ${of.units[now.unit]}`, two(
-      (t) => at(of.whole, now.row, t, now.unit), (t) => at(cut.lost, now.row, t, now.unit)), rules));
+      (t) => at(of.whole, now.row, t, now.unit), (t) => at(cut.lost, now.row, t, now.unit)), { rules }));
     $("chunk-output").replaceChildren(...(shown ? [chart("the model's output", two(
       (t) => array(data.output.y)[now.row * steps + t],
-      (t) => array(shown.lost)[now.row * steps + t]), rules)] : []));
+      (t) => array(shown.lost)[now.row * steps + t]), { rules })] : []));
   }
 
   function drawSummary() {
