@@ -18,6 +18,7 @@ from pathlib import Path
 
 import bench_scaling
 import bench_startup
+import bench_training
 import report
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ def main() -> None:
         folder = options.parts or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        for name in ("startup", "scaling", "step", "sequence"):
+        for name in ("startup", "scaling", "step", "sequence", "training"):
             if (folder / f"{name}.json").exists():
                 continue
             command = [sys.executable, str(HERE / f"bench_{name}.py")]
@@ -76,6 +77,7 @@ def main() -> None:
         report.sections(raced),
         bench_startup.markdown(parts["startup"], report.table),
         bench_scaling.markdown(parts["scaling"], report.table, report.micro),
+        bench_training.markdown(parts["training"]),
     ]
     options.results.write_text("\n\n".join(text) + "\n")
     print(f"written: {options.results}")

@@ -1,4 +1,4 @@
-"""Does load_model survive damaged and hostile files? Mutates good ones and counts what happens.
+"""Do the readers survive damaged and hostile files? Mutates good ones and counts what happens.
 
     python benchmarks/fuzz_files.py [--count 50000] [--seed 0] [--only]
 
@@ -14,9 +14,11 @@ import json
 import multiprocessing
 import random
 import resource
+import shutil
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -26,11 +28,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from refrnn.files import FileError, load_model
+from refrnn.files import FileError, load_model, read_arrays
 
 FIXTURES = Path(__file__).parents[1] / "parity_tests" / "fixtures"
 SLOW, HANG = 2.0, 20.0  # seconds a file
 MEMORY = 1 << 30  # bytes
+FOLDERS = ("onnx", "tflite", "openvino", "flax")
+GRAPHS = (".onnx", ".tflite", ".xml", ".msgpack")  # of which bytes are changed alone
 BATCH = 5000  # files a process
 
 HOSTILE: list[Any] = [
@@ -196,6 +200,8 @@ def zipped(members: dict[str, bytes], rng: random.Random) -> bytes:
 def mutate(rng: random.Random, name: str, data: bytes) -> tuple[str, bytes]:
     """What was done, and a mutated file."""
     kind = rng.choice(("bytes", "config", "inside", "tree"))
+    if name.endswith(GRAPHS):
+        kind = "bytes"
     if name.endswith(".keras") and kind != "bytes":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {n: archive.read(n) for n in archive.namelist()}
@@ -229,14 +235,17 @@ def sources() -> list[tuple[str, bytes]]:
         for p in sorted(FIXTURES.glob("keras*/*"))
         if p.suffix in (".keras", ".h5") and "weights" not in p.name
     ]
+    paths += [p for folder in FOLDERS for p in sorted((FIXTURES / folder).glob("*"))
+              if p.suffix in GRAPHS]  # fmt: skip
     return [(p.name, p.read_bytes()) for p in paths]
 
 
-def case(seed: int, files: list[tuple[str, bytes]]) -> tuple[str, bytes]:
+def case(seed: int, files: list[tuple[str, bytes]]) -> tuple[str, str, bytes]:
+    """The name of a file, what was done to it, and what it is then."""
     rng = random.Random(seed)
     name, data = rng.choice(files)
     kind, mutated = mutate(rng, name, data)
-    return f"{kind} of {name}", mutated
+    return name, f"{kind} of {name}", mutated
 
 
 # --- loading ---
@@ -248,17 +257,21 @@ def load_all(
     first: int, last: int, files: list[tuple[str, bytes]], path: Path, pipe: Connection
 ) -> None:
     """A Report for each file; before it is loaded, its seed alone."""
+    warnings.simplefilter("ignore")  # of a bound that an LSTM of TFLite may reach
     for seed in range(first, last):
         try:
-            what, data = case(seed, files)
+            name, what, data = case(seed, files)
         except Exception as error:  # of h5py, on a tree that it has just mutated
             pipe.send((seed, "making", f"not made: {type(error).__name__}", 0.0, 0))
             continue
+        path = path.with_suffix(Path(name).suffix)
         path.write_bytes(data)
+        if path.suffix == ".xml":
+            shutil.copy(FIXTURES / "openvino" / f"{Path(name).stem}.bin", path.with_suffix(".bin"))
         pipe.send(seed)
         start = time.perf_counter()
         try:
-            load_model(path)
+            (read_arrays if path.suffix == ".msgpack" else load_model)(path)
             outcome = "loaded"
         except FileError:
             outcome = "FileError"
@@ -314,7 +327,7 @@ def main() -> int:
     options = parser.parse_args()
     files, last = sources(), options.seed + options.count
     if options.only:
-        what, data = case(options.seed, files)
+        _, what, data = case(options.seed, files)
         Path("mutated.bin").write_bytes(data)
         print(f"{what}: mutated.bin, {len(data)} bytes")
         return 0

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,15 @@ class Competitor:
         return {"median": median, "minimum": least}
 
 
-def serve(name: str, threads: int) -> None:
-    """Be a competitor's process: messages on standard input, answers on what was its output."""
+def serve(make: Callable[[str, int], Any], name: str, threads: int) -> None:
+    """Be a competitor's process: messages on standard input, answers on what was its output.
+
+    make  of a name and a number of threads: what has a method for each message
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     try:
-        competitor = Competitor(name, threads)
+        competitor = make(name, threads)
         answers.write(json.dumps({}) + "\n")
     except ImportError as error:
         answers.write(json.dumps({"missing": str(error)}) + "\n")
@@ -134,15 +137,19 @@ def serve(name: str, threads: int) -> None:
 
 
 class Process:
-    """A competitor's process as the driver sees it; stopped whenever it is not asked anything."""
+    """A competitor's process as the driver sees it; stopped whenever it is not asked anything.
 
-    def __init__(self, name: str, threads: int) -> None:
+    command  what it is; by default this script, serving by that name
+    """
+
+    def __init__(self, name: str, threads: int, command: Sequence[str] = ()) -> None:
         self.name, self.threads = name, threads
         variables = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
         environment = {f"{v}_NUM_THREADS": str(threads) for v in variables}
         environment |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        script = [sys.executable, __file__, "--serve", name, "--threads", str(threads)]
         self.popen = subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, "--threads", str(threads)],
+            list(command) or script,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -180,9 +187,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def started(names: Iterable[str], threads: int) -> Iterator[list[Process]]:
+def started(processes: list[Process]) -> Iterator[list[Process]]:
     """The processes of all whose library is there; the others are said on the screen."""
-    processes = [Process(name, threads) for name in names]
     try:
         answers = [process.answer() for process in processes]
         for process, answer in zip(processes, answers, strict=True):
@@ -197,15 +203,23 @@ def started(names: Iterable[str], threads: int) -> Iterator[list[Process]]:
 
 def race(shape: Shape, processes: list[Process], rounds: int, seconds: float) -> Row:
     """All that is known about one shape: errors, and each round's figures."""
-    threads = processes[0].threads
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.npz"
         problem(shape).save(path)
-        for process in processes:
-            process.hold(cores)
-            process.send(do="prepare", path=str(path), shape=list(shape))
-        found = {process.name: process.answer() for process in processes}
+        found = timed(processes, rounds, seconds, path=str(path), shape=list(shape))
+    return {"shape": list(shape), "threads": processes[0].threads, "found": found}
+
+
+def timed(
+    processes: list[Process], rounds: int, seconds: float, **problem: Any
+) -> dict[str, dict[str, Any]]:
+    """What is known about each competitor on a problem: its error, and each round's figures."""
+    threads = processes[0].threads
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    for process in processes:
+        process.hold(cores)
+        process.send(do="prepare", **problem)
+    found = {process.name: process.answer() for process in processes}
     racing = []
     for process in processes:
         known = found[process.name]
@@ -227,7 +241,7 @@ def race(shape: Shape, processes: list[Process], rounds: int, seconds: float) ->
     for name, known in found.items():
         if "failed" in known:
             print(f"  failed: {name}: {known['failed']}", flush=True)
-    return {"shape": list(shape), "threads": threads, "found": found}
+    return found
 
 
 # --- one question ---
@@ -251,7 +265,7 @@ def main(question: str, shapes: list[Shape], arguments: list[str] | None = None)
         shapes = [shape for shape in shapes if shape.work < 5e7]
     rows: list[Row] = []
     for threads in map(int, options.threads.split(",")):
-        with started(names, threads) as processes:
+        with started([Process(name, threads) for name in names]) as processes:
             for shape in shapes:
                 rounds = options.rounds if shape.work < 1e10 else max(2, options.rounds // 2)
                 rows.append(race(shape, processes, rounds, options.seconds))
@@ -274,4 +288,4 @@ if __name__ == "__main__":
     parser.add_argument("--serve", required=True)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
-    serve(options.serve, options.threads)
+    serve(Competitor, options.serve, options.threads)

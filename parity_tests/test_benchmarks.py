@@ -17,7 +17,8 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return {n: importlib.import_module(n) for n in ("shapes", "peers", "race", "report")}
+    names = ("shapes", "peers", "race", "report", "bench_training")
+    return {n: importlib.import_module(n) for n in names}
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -95,3 +96,30 @@ def test_losses_are_listed(modules: dict[str, ModuleType]) -> None:
     assert len(ahead) == 1
     assert "torch is ahead, ratio 1.5" in ahead[0]
     assert report.slower([row(modules, [1.0] * 3, [2.0] * 3)]) == []
+
+
+def test_a_training_that_loses_otherwise_is_not_timed(modules: dict[str, ModuleType]) -> None:
+    """A bias that learns twice as fast, as PyTorch's two biases do, is beyond the bound."""
+    training = modules["bench_training"]
+    arrays = training.given()
+    exact = training.refrnn_step(arrays, "numpy", "float64")
+    losses = [exact() for _ in range(training.UPDATES)]
+    ours = training.refrnn_step(arrays)
+    found = training.judged([ours() for _ in range(training.UPDATES)], losses)
+    assert found["error"] < 1e-5
+    assert "skipped" not in found
+    for wrong in ([*losses[:-1], losses[-1] * 1.002], [*losses[:-1], np.nan], losses[::-1]):
+        assert "skipped" in training.judged(wrong, losses)
+
+
+def test_the_goals_of_training_are_judged_by_rounds(modules: dict[str, ModuleType]) -> None:
+    training = modules["bench_training"]
+
+    def known(figures: list[float]) -> dict[str, Any]:
+        return {"error": 1e-6, "seconds": 1.0, "medians": figures, "minima": figures}
+
+    found = {training.OURS: known([0.5, 0.5]), "torch": known([1.0, 0.8]), "keras fit": known([1])}
+    text = training.markdown([{"threads": 1, "found": found | {"JAX jit": {"skipped": "wrong"}}}])
+    assert "Goal: at most 0.6 of torch: 0.562, met." in text
+    assert "Goal: at most 0.0333 of keras fit: 0.5, **not met**." in text
+    assert "| JAX jit | wrong |" in text

@@ -1,8 +1,10 @@
 """The compiled engine: the loops of `refrnn.reference` with sums and cells in SIMD registers.
 
 `run` has the signature and the meaning of `reference.run`; `pack` prepares the weights once, for
-many runs; `Packed.stepper` is for one step at a time. float32 and float64, every cell of the table
-with its own activations: `supports` says what.
+many runs; `Packed.stepper` is for one step at a time. `recorder` prepares them for runs that know
+the way back, with the meaning of `refrnn.backward.loop.record`; its code is compiled when it is
+first called, by itself. float32 and float64, every cell of the table with its own activations, but
+"gru_reset_before" has no way back here: `supports` and `goes_back` say what.
 
 **One result.** The bits of a row depend on that row alone: not on how its sequence is cut into
 calls, on the rows beside it, on the number of threads, or on the run; nor on the CPU, as long as it
