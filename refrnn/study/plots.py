@@ -131,14 +131,19 @@ def _heat_map(
 
 
 def _image(
-    axes: "Axes", values: Array, colours: str, beyond: dict[str, str], **limits: float
+    axes: "Axes",
+    values: Array,
+    colours: str,
+    beyond: dict[str, str],
+    vmin: float | None = None,
+    vmax: float | None = None,
 ) -> "AxesImage":
     from matplotlib import colormaps
 
     return axes.imshow(
         np.ma.masked_invalid(values).T,
         aspect="auto", interpolation="nearest", origin="lower",
-        cmap=colormaps[colours].with_extremes(**beyond), **limits,
+        cmap=colormaps[colours].with_extremes(**beyond), vmin=vmin, vmax=vmax,
     )  # fmt: skip
 
 
