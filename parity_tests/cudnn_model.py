@@ -5,6 +5,7 @@ The block of a call is the one that cuDNN wrote (fixtures/cudnn), with other val
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 import refrnn
 from refrnn import Weights
+from refrnn.cases import Case
 from refrnn.formats import PRODUCTS
 from refrnn.layouts import convert
 from refrnn.oracles.adapters import cell
@@ -79,11 +81,11 @@ class Telling(Front):
         made: Made = super().call(layer, work, *others)  # type: ignore[safe-super]
         if self.changed is not None:
             made = made._replace(flat=self.changed(work, made.flat))
-        for text in self.told(work, made) if self.lies is None else self.lies(work, made):
-            assert self.log.path is not None
-            with self.log.path.open("a") as file:
-                file.write(text)
-        return made._replace(sign="as if it were cuDNN's")
+        texts = list(self.told(work, made) if self.lies is None else self.lies(work, made))
+        assert self.log.path is not None
+        with self.log.path.open("a") as file:
+            file.writelines(texts)
+        return made._replace(sign="as if it were cuDNN's" if texts else "")
 
     def told(self, work: Work, made: Made) -> Iterator[str]:
         if work.on_cudnn:
@@ -160,3 +162,24 @@ class Here:
 
     def ask(self, method: str, *arguments: Any) -> Any:
         return getattr(self.front, method)(*arguments)
+
+
+def adapter_works(masks: bool = True, gru: bool = True) -> list[Work]:
+    """Every setting of an adapter, few times."""
+    small = Case("LSTM", rows=3, steps=5, features=4, units=3, dtype="float32")
+    works = []
+    for layer in ("LSTM", "GRU")[: 1 + gru]:
+        case = replace(small, layer=layer)
+        backwards = replace(case, options={"go_backwards": True})
+        works += [
+            Work(case, "float32", False, True, ((2, 1, 2),)),
+            Work(case, "float32", bidirectional=True),
+            Work(backwards, "float32", False, True, ((2, 3),)),
+        ]
+        if masks:
+            works += [
+                Work(replace(case, mask="right"), "float32", False, True),
+                Work(replace(backwards, mask="right"), "float32", False, True),
+                Work(replace(case, mask="right"), "float64", bidirectional=True),
+            ]
+    return works

@@ -148,7 +148,7 @@ class Report:
         cases = f"{sum(row.proven for row in self.rows)} cases computed by cuDNN"
         if self.status == UNJUDGED:
             return "not judged: cuDNN did not compute anything here, by any front end"
-        where = f"{self.gpu}; {self.seconds:.0f} s"
+        where = "; ".join([self.gpu] * bool(self.gpu) + [f"{self.seconds:.0f} s"])
         if self.failures:
             return f"FAILS: {'; '.join(self.failures)}; {cases}; {where}"
         return f"agrees: {', '.join(self.proven)}; {cases}; {where}"

@@ -113,6 +113,9 @@ def _short(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _first_line(error: Exception) -> str:
+    """What an error says first, without colours and the calls that a tf.function tells before."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
-    said = next((line for line in lines if line and not line.startswith("Exception enc")), "")
+    traced = [k for k, line in enumerate(lines) if line.startswith('File "')]
+    lines = lines[traced[-1] + 2 :] if traced else lines  # each has a line of code below it
+    said = next((line for line in lines if line and "Exception encountered" not in line), "")
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

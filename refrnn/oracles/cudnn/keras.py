@@ -135,7 +135,8 @@ class OnTensorFlow(Keras):
         if way == "eager":
             return layer, None
         spec, case = self.tf.TensorSpec, work.case
-        given = [spec((None, None, case.features), work.dtype)]
+        steps = case.steps if case.options.get("unroll") else None  # Keras must know them then
+        given = [spec((None, steps, case.features), work.dtype)]
         given += [spec((None, case.units), work.dtype) for _ in drawn.state]
         given += [] if drawn.mask is None else [spec((None, None), "bool")]
         states = len(drawn.state)

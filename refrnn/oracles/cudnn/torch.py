@@ -68,8 +68,8 @@ def sign(seen: set[str]) -> str:
 
 def to_host(tensor: Any) -> Array:
     """A tensor in NumPy, 16-bit numbers as float32."""
-    tensor = tensor.detach()
-    return np.array(tensor.float().cpu() if tensor.element_size() == 2 else tensor.cpu())
+    tensor = tensor.detach().cpu()
+    return np.array((tensor.float() if tensor.element_size() == 2 else tensor).numpy())
 
 
 class Torch(Front):
