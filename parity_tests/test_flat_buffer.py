@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refrnn
-from refrnn import goldens, layouts
+from refrnn import goldens, layouts, verify
 from refrnn.cases import Case
 from refrnn.verify import compare
 
@@ -29,6 +29,8 @@ sizes = st.fixed_dictionaries(
     {"rows": st.integers(1, 4), "steps": st.integers(1, 6), "features": st.integers(1, 9)}
     | {"units": st.integers(1, 9), "seed": st.integers(0, 2**16)}
 )
+# A Keras layer of each example's own sizes is built, which takes 50 ms.
+few = settings(max_examples=25)
 
 
 class Watched:
@@ -77,6 +79,7 @@ def called(tf: Any, case: Case, arrays: Any, how: Any = True) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layer", CELLS)
+@few
 @given(sizes=sizes)
 def test_the_vector_is_what_keras_hands_over_and_gives_its_weights_back(
     tf: Any, layer: str, dtype: str, sizes: dict[str, int]
@@ -98,6 +101,7 @@ def test_the_vector_is_what_keras_hands_over_and_gives_its_weights_back(
     compare(found, dict(zip("yhc", want, strict=False)), 0, "the watched operation")
 
 
+@few
 @given(sizes=sizes)
 def test_a_build_without_cuda_leaves_a_gru_in_the_order_of_keras(
     tf: Any, sizes: dict[str, int]
@@ -123,6 +127,7 @@ def test_a_build_without_cuda_leaves_a_gru_in_the_order_of_keras(
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("layer", CELLS)
+@few
 @given(sizes=sizes)
 def test_past_its_length_a_row_is_zeros_on_cudnn_and_repeats_on_the_cpu(
     tf: Any, layer: str, backwards: bool, sizes: dict[str, int]
@@ -203,3 +208,37 @@ def test_a_layer_falls_back_or_raises_for_such_a_mask(tf: Any, mask: str) -> Non
         with pytest.raises(ValueError, match="use_cudnn=True"):
             called(tf, case, arrays)
     compare(fell_back, called(tf, case, arrays, how=False), 0, "the loop of the CPU")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("layer", ["SimpleRNN", "GRU", "LSTM"])
+@few
+@given(sizes=sizes, mask=st.sampled_from(["right", "left", "holes", "row", "all"]))
+def test_the_judge_says_which_of_the_two_contracts_is_followed(
+    layer: str, backwards: bool, sizes: dict[str, int], mask: str
+) -> None:
+    """Where the two give the same numbers there is nothing to say, and both agree."""
+    options = {"go_backwards": True} if backwards else {}
+    case = Case(layer, mask=mask, options=options, **sizes)
+    arrays = case.arrays()
+    cpu, cudnn = case.build(), case.build(zero_output_for_mask=True)
+    given = arrays.x, arrays.state, arrays.mask
+    runs = [one(arrays.x, initial_state=arrays.state, mask=arrays.mask) for one in (cpu, cudnn)]
+    alike = np.array_equal(runs[0][0], runs[1][0])
+    for run, own, other, words in (
+        (runs[0], cpu, cudnn, "masked steps repeat the last output, as Keras does on the CPU; the"),
+        (runs[1], cudnn, cpu, "masked steps emit zeros, as cuDNN does; the reference was told to"),
+    ):
+        report = verify.check(run, own, *given)
+        assert report.passed
+        assert not report.notes
+        report = verify.check(run, other, *given)
+        assert report.passed == alike
+        said = [note for note in report.notes if words in note]
+        assert len(said) == len(report.notes) == (not alike)
+        if said:
+            assert said[0].endswith(f"zero_output_for_mask={own.zero_output_for_mask}")
+    neither = [np.where(arrays.mask[:, :, None], runs[0][0], 0.5), *runs[0][1:]]
+    if backwards:
+        neither[0] = np.where(arrays.mask[:, ::-1, None], runs[0][0], 0.5)
+    assert not verify.check(neither, cpu, *given).notes

@@ -189,17 +189,20 @@ def _check_given(given: Given) -> None:
         raise ValueError(f"is given {', '.join(sorted(dtypes))}, expected all float32 or float64")
     if not all(np.isfinite(array).all() for array in inputs):
         raise ValueError("is given numbers that are not finite, expected finite ones")
-    (what,) = (subject(given.built(dtypes.pop())),)  # refuses weights that do not fit
-    what.tasks(given.x, given.state, given.mask)  # and input and state
+    if given.x.ndim != 3 or not given.x.size:
+        raise ValueError(
+            f"x has shape {given.x.shape}, expected (B, T, F), none of them 0, because nothing"
+            " would be seen"
+        )
     B, T, _ = given.x.shape
-    if not given.x.size:
-        raise ValueError(f"x has shape {given.x.shape}, expected numbers: nothing would be seen")
     if given.lengths is not None:
         if given.lengths.shape != (B,) or given.lengths.dtype.kind not in "iu":
             raise ValueError(f"lengths are {given.lengths!r}, expected ({B},) whole numbers")
         if given.lengths.max() > T:
             raise ValueError(f"lengths are {given.lengths.tolist()}, expected at most {T}")
         lengths(given.mask)
+    what = subject(given.built(dtypes.pop()))  # refuses weights that do not fit
+    what.tasks(given.x, given.state)  # and input and state
     for sizes in given.cuttings:
         if min(sizes, default=0) < 0 or sum(sizes) != T:
             raise ValueError(f"a cutting is {list(sizes)}, expected lengths with the sum {T}")

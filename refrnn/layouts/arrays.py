@@ -68,9 +68,10 @@ def _pass(who: str, cell: str, form: Form, arrays: Mapping[str, Array], where: s
             )
         blocks |= slot.taken(array, sizes)
     assert sizes is not None
-    if any(k[0] in "wu" for k in blocks):  # what a library has no array for is zero
+    biases = [part for part in "wu" if any(k[0] == part for k in blocks)]
+    if biases:  # a gate that a library has no bias for has a bias of zeros
         zero = np.zeros(sizes.units, next(iter(blocks.values())).dtype)
-        blocks = {f"{part}{g}": zero for part in "wu" for g in CELLS[cell].gates} | blocks
+        blocks = {f"{part}{g}": zero for part in biases for g in CELLS[cell].gates} | blocks
     return Pass(sizes, blocks)
 
 

@@ -175,7 +175,7 @@ def other_family(stored: Stored) -> Stored:
     def summed(one: Pass) -> Pass:
         blocks = dict(one.blocks)
         for gate in CELLS[hub.cell].gates:
-            if "w" + gate in blocks:
+            if "u" + gate in blocks:
                 blocks["w" + gate] = blocks["w" + gate] + blocks["u" + gate]
                 blocks["u" + gate] = np.zeros_like(blocks["u" + gate])
         return one._replace(blocks=blocks)

@@ -185,7 +185,8 @@ def _even(cell: str, layout: Layout, layers: Sequence[list[Pass]]) -> list[list[
     has = {name for slot in layout.cells[cell].slots for line in slot.grid for name in line}
 
     def full(one: Pass) -> Pass:
-        if layout.flat and not any(name[0] == "u" for name in one.blocks):  # as Keras fills it
+        one_bias = not any(name[0] == "u" for name in one.blocks)
+        if layout.flat and cell == "lstm" and one_bias:  # the state's then, as Keras has it
             second = {name.replace("w", "u"): block for name, block in one.blocks.items()}
             one = one._replace(blocks=second)
         blocks = {name: b for name, b in biased(one, cell).items() if name in has | {"R"}}

@@ -430,7 +430,7 @@ _ROWS = (
         states="(L*D, B, H)",
         sequence="(T, B, F)",
         activations={"tanh": "tanh", "relu": "relu"},
-        note="all matrices of all layers, then all biases, of which one alone is the state's, as"
+        note="all matrices of all layers, then all biases; an LSTM's one bias is the state's, as"
         " Keras hands it over; the sizes are not in it",
     ),
     Layout(

@@ -13,6 +13,7 @@ from refrnn.verify import candidate as candidates
 from refrnn.verify import chunks as cutting
 from refrnn.verify.candidate import Data, Implementation
 from refrnn.verify.compare import same_bits
+from refrnn.verify.conventions.masks import other_contract
 from refrnn.verify.precisions import PRECISIONS, Precision
 from refrnn.verify.report import Report, Run, fitting
 from refrnn.verify.subject import Subject, in_time, subject
@@ -135,6 +136,10 @@ class _Judging:
         assert self.claimed is not None
         if not any(found.judged.error.size for run in self.runs for found in run.found):
             self.notes.append("nothing was compared: every array is empty")
+        whole = self.runs[0]
+        if not whole.hidden and len(whole.parts) == 1:  # a Bidirectional knows one contract only
+            note = other_contract(whole.tasks[0], whole.seen[0].y)
+            self.notes += [note] if note else []
         fits = fitting(self.runs, self.claimed)
         return Report(self.what.who, self.claimed.name, fits, self.runs, self.notes)
 

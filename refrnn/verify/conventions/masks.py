@@ -9,6 +9,34 @@ import numpy as np
 from refrnn.gates import Array
 from refrnn.verify.conventions.edit import Edit
 from refrnn.verify.scene import Scene
+from refrnn.verify.tasks import Task
+
+CPU = "repeat the last output, as Keras does on the CPU"
+CUDNN = "emit zeros, as cuDNN does"
+
+
+def other_contract(task: Task, y: Array) -> str | None:
+    """Says so where masked steps follow the other of two contracts in every bit: cuDNN's or the
+    CPU's, which share the states. None where they follow neither, or where it cannot be told.
+
+    y  (B, T, H), in the order of processing
+    """
+    if task.mask is None or task.mask.all():
+        return None
+    last = np.zeros_like(y[:, 0]) if task.last_output is None else task.last_output
+    kept = np.empty_like(y)
+    for t in range(y.shape[1]):
+        last = np.where(task.mask[:, t, None], y[:, t], last)
+        kept[:, t] = last
+    masked = ~task.mask
+    zeros, repeats = not y[masked].any(), np.array_equal(y[masked], kept[masked])
+    if zeros == repeats or zeros == task.emits_zeros:
+        return None
+    does, wanted = (CUDNN, CPU) if zeros else (CPU, CUDNN)
+    return (
+        f"masked steps {does}; the reference was told to {wanted}: compare with a layer that has"
+        f" zero_output_for_mask={zeros}"
+    )
 
 
 def masks(base: Scene) -> Iterator[Edit]:
