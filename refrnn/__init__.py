@@ -12,7 +12,7 @@ from refrnn.models import Model, Sequential
 from refrnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from refrnn import layouts, testing, training, verify
+    from refrnn import goldens, layouts, testing, training, verify
     from refrnn.files import from_keras, load_model
     from refrnn.streams import Stream
 
@@ -28,6 +28,7 @@ __all__ = [
     "Weights",
     "activations",
     "from_keras",
+    "goldens",
     "gradients",
     "initializers",
     "layers",
@@ -42,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Files, streams, layouts and training, imported where they are asked for."""
+    """What is not needed to run a layer, imported where it is asked for."""
     if name in ("load_model", "from_keras"):
         from refrnn import files
 
@@ -51,6 +52,6 @@ def __getattr__(name: str) -> Any:
         from refrnn.streams import Stream
 
         return Stream
-    if name in ("layouts", "testing", "training", "verify"):
+    if name in ("goldens", "layouts", "testing", "training", "verify"):
         return import_module(f"refrnn.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

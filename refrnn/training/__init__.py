@@ -1,6 +1,6 @@
 """Training: gradients of whole models, losses, optimizers and `fit`, in Keras's formulas."""
 
-import refrnn.training.rules as _rules  # noqa: F401 fills the table of rules
+from refrnn.training import rules as _rules  # noqa: F401 fills the table of rules
 from refrnn.training.fit import History, evaluate, fit, train_on_batch
 from refrnn.training.losses import (
     BinaryCrossentropy,

@@ -22,8 +22,10 @@ Listeners = dict[str, list[Callable[..., Any]]]  # by event
 def listeners(given: Any) -> Listeners:
     """What to call at each event, of callbacks that are functions or have methods named so.
 
-    Raises ValueError for a callback that is neither.
+    Raises ValueError for a callback that is neither, and for what is no list.
     """
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"fit: callbacks is {given!r}, expected a list of them")
     found: Listeners = {event: [] for event in EVENTS}
     for callback in given:
         methods = {event: getattr(callback, event, None) for event in EVENTS}

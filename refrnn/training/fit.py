@@ -105,7 +105,9 @@ def fit(
         other.check_targets(step)
     data.check_targets(step)
     bar = [Bar(epochs, data.batches)] if checks.flag(who, "verbose", verbose) else []
-    heard = listeners([*callbacks, *bar])
+    heard = listeners(callbacks)
+    for event, extra in listeners(bar).items():
+        heard[event] += extra
 
     def tell(event: str, *arguments: Any) -> bool:
         answers = [listener(*arguments) for listener in heard[event]]

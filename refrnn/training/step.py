@@ -8,7 +8,7 @@ import numpy as np
 
 from refrnn import activations
 from refrnn.gates import Array
-from refrnn.layers import RNN, Layer, Softmax
+from refrnn.layers import RNN, ActivityRegularization, Layer, Softmax
 from refrnn.layers.activation import Activation
 from refrnn.layers.masks import mask_of
 from refrnn.models import Model, Node, Ref
@@ -83,7 +83,7 @@ class Step:
             self.recall(before)
             arose = origin(self.model, x)
             self.recall(before)
-            words = arose or "all outputs are finite; the numbers of the loss grew too large"
+            words = arose or "all outputs are finite, so numbers grew too large after them"
             raise FloatingPointError(f"{error}: {words}") from None
         except BaseException:
             self.recall(before)
@@ -125,6 +125,11 @@ def _check_trainable(model: Model, inner: list[Layer], weights: list[Array]) -> 
             " alone or float64 alone, because an update is made in one dtype"
         )
     for layer in inner:
+        if isinstance(layer, ActivityRegularization):
+            raise ValueError(
+                f"{layer.who}: is in the model, expected none such, because penalties are no part"
+                " of training here"
+            )
         for name, value in vars(layer).items():
             if name.endswith(("regularizer", "constraint")) and value is not None:
                 raise ValueError(

@@ -31,7 +31,7 @@ class ModelGradients(NamedTuple):
 
 
 class Tape:
-    """A call that was made, and the way back through it, which can be gone once.
+    """A call that was made, and the way back through it, which can be gone more than once.
 
     outputs  what the model or layer returned
     memory   what its recurrent layers hand on to the next chunk: a `layers.rnn.Memory` of one
@@ -42,7 +42,6 @@ class Tape:
     def __init__(self, layer: Layer, given: list[Any], made: Passed) -> None:
         self.outputs, self.memory = made.outputs, made.memory
         self._layer, self._given, self._made = layer, given, made
-        self._gone = False
 
     def back(self, dy: Any, dmemory: Any = None) -> ModelGradients:
         """The gradients, from those of what was returned.
@@ -53,7 +52,7 @@ class Tape:
                  without them no gradient goes from one chunk into the one before (truncated BPTT)
 
         Raises ValueError for a wrong number or shape, TypeError for a wrong dtype, before anything
-        is computed, and ValueError where the way was gone already.
+        is computed.
         """
         who = self._layer.who
         dys = _given_back(who, dy, self.outputs)
@@ -64,12 +63,7 @@ class Tape:
                 f"{who}: dy and dmemory are None, expected at least one gradient, because without"
                 " one to begin with every gradient is zero"
             )
-        if self._gone:
-            raise ValueError(
-                f"{who}: back was called before, expected one call for each record, because what a"
-                " way back needs is given up on the way"
-            )
-        self._gone, sums = True, Sums()
+        sums = Sums()
         with QUIET():
             flow = self._made.back(dys, sums, dmemory)
         first = next(iter(flow.inputs.values()), [None] * len(self._given))

@@ -53,9 +53,6 @@ def average(layer: Any, inputs: list[Array], masks: Masks, dy: Array) -> list[Ar
 
 def multiply(layer: Any, inputs: list[Array], masks: Masks, dy: Array) -> list[Array]:
     live = [None if m is None else _spread(m, x) for x, m in zip(inputs, masks, strict=True)]
-    known = [here for here in live if here is not None]
-    if len(known) == len(inputs):  # where all are masked the product is 0
-        dy = np.where(reduce(np.logical_or, known), dy, np.zeros((), dy.dtype))
     factors = [
         x if here is None else np.where(here, x, np.ones((), x.dtype))
         for x, here in zip(inputs, live, strict=True)
