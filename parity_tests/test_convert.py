@@ -18,15 +18,16 @@ TIME_FIRST = FIXTURES / "onnx" / "torch_gru_time_first.onnx"
 STATES = FIXTURES / "torch" / "lstm.pt"
 
 
+def missing(*_: Any) -> Any:
+    raise Unavailable("it is missing, install it")
+
+
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other library is installed."""
-
-    def missing(*_: Any) -> Any:
-        raise Unavailable("it is missing, install it")
-
     monkeypatch.setattr(convert, "TensorFlow", missing)
-    monkeypatch.setattr(convert.onnx_file, "run", missing)
+    for runtime in (convert.onnx_file, convert.tflite_file, convert.openvino_file):
+        monkeypatch.setattr(runtime, "run", missing)
 
 
 def converted(*words: Any) -> int:
@@ -88,6 +89,64 @@ def test_keras_runs_what_is_written_for_it(
 ) -> None:
     assert converted(TIME_FIRST, tmp_path / "out.keras") == 0
     assert "agrees  Keras on OUT" in capsys.readouterr().out
+
+
+# The interpreter says that it moves to another package.
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*tf.lite.Interpreter is deprecated:UserWarning")
+def test_tflite_is_run_beside_what_is_written(
+    tf: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("lstm_dense", "time_major", "embedding"):
+        assert converted(FIXTURES / "tflite" / f"{name}.tflite", tmp_path / f"{name}.keras") == 0
+        said = capsys.readouterr().out
+        assert "lasting node 'tfl.unidirectional_sequence_lstm'" in said
+        assert "agrees  TFLite's interpreter on IN" in said
+        assert "agrees  Keras on OUT" in said
+
+
+@pytest.mark.others
+@pytest.mark.parametrize("name", ["torch_gru_bidirectional", "onnx_lstm_state"])
+def test_openvino_is_run_beside_what_is_written(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs("openvino", "onnxruntime")
+    assert converted(FIXTURES / "openvino" / f"{name}.xml", tmp_path / "out.onnx") == 0
+    said = capsys.readouterr().out
+    assert "agrees  OpenVINO on IN" in said
+    assert "agrees  ONNX Runtime on OUT" in said
+
+
+def test_a_runtime_that_differs_keeps_the_file_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = FIXTURES / "tflite" / "lstm_dense.tflite", tmp_path / "out.onnx"
+    monkeypatch.setattr(convert.onnx_file, "run", missing)
+
+    def wrong(path: Path, inputs: Any) -> dict[str, Any]:
+        [x] = inputs.values()
+        return {"StatefulPartitionedCall:0": np.asarray(files.load_model(path)(x)) + 1e-3}
+
+    monkeypatch.setattr(convert.tflite_file, "run", wrong)
+    assert converted(source, out) == 1
+    assert "DIFFERS TFLite's interpreter on IN" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_weights_of_flax_become_those_of_pytorch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = FIXTURES / "flax" / "linen_model.msgpack", tmp_path / "out.safetensors"
+    assert converted(source, out, "--layout", "torch") == 0
+    said = capsys.readouterr().out
+    assert "params/OptimizedLSTMCell_0: lstm of flax-linen as torch" in said
+    assert "params/GRUCell_0: gru of flax-linen as torch" in said
+    assert "as is   params/Dense_0/bias, params/Dense_0/kernel" in said
+    found, stored = files.read_arrays(out), files.read_arrays(source)
+    before = "params/OptimizedLSTMCell_0/"
+    for k, gate in enumerate("ifgo"):
+        np.testing.assert_array_equal(
+            found[f"{before}weight_ih_l0"][4 * k : 4 * k + 4], stored[f"{before}i{gate}/kernel"].T
+        )
 
 
 @pytest.mark.usefixtures("alone")

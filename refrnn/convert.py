@@ -7,7 +7,7 @@ it is installed. Only what agrees takes its place at OUT.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from refrnn import files, layouts, verify
+from refrnn.commands import CannotJudge, one_line
 from refrnn.files import arrays as array_files
-from refrnn.files import onnx, torch_files
+from refrnn.files import flax, foreign, onnx, openvino, tflite, torch_files
+from refrnn.files.graphs import Imported
+from refrnn.files.groups import Group, groups
 from refrnn.gates import Array
-from refrnn.jobs import CannotJudge, one_line
 from refrnn.layers import Dropout, Embedding, GaussianDropout, GaussianNoise, SpatialDropout1D
 from refrnn.models import Model
 from refrnn.models.graph import Ref
-from refrnn.oracles import Unavailable, onnx_file
+from refrnn.oracles import Unavailable, onnx_file, openvino_file, tflite_file
 from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.verify.chunks import flat
 from refrnn.verify.compare import same_bits
@@ -31,19 +33,25 @@ AGREES, DIFFERS = 0, 1
 HELP = "write a model or weights in another format, and verify the result"
 DESCRIPTION = (
     "The suffixes choose the formats. Models: .keras, .h5, .onnx, and for tf.js a folder or its"
-    " model.json. Weights alone: .npz and .safetensors, and to be read the state dicts of PyTorch,"
-    " .pt, .pth, .bin and .ckpt. A model becomes weights too; weights become no model, for which"
-    " they do not tell the layers. What is written is read back, and run by ONNX Runtime or Keras"
-    " where OUT is theirs and they are installed; it takes its place at OUT if all agree."
+    " model.json; to be read, .tflite, and .xml of OpenVINO with its .bin. Weights alone: .npz,"
+    " .safetensors; to be read, the state dicts of PyTorch, .pt, .pth, .bin and .ckpt, and .msgpack"
+    " of Flax. A model becomes weights too; weights become no model, for which they do not tell the"
+    " layers. What is written is read back, and run by ONNX Runtime or Keras where OUT is theirs,"
+    " and IN by its own runtime, where they are installed; it takes its place at OUT if all agree."
 )
 EPILOG = (
     "Exit status: 0 written, and all that ran agrees; 1 what was written differs, OUT is as it was;"
     " 2 could not be converted."
 )
-STATES = (*torch_files.SUFFIXES, *array_files.WRITERS)
+STATES = (*torch_files.SUFFIXES, *flax.SUFFIXES, *array_files.WRITERS)
+Runtime = Callable[[Path, Mapping[str, Array]], dict[str, Array]]
+RUNTIMES: dict[str, tuple[str, Any]] = {
+    onnx.SUFFIX: ("ONNX Runtime", onnx_file),
+    tflite.SUFFIX: ("TFLite's interpreter", tflite_file),
+    openvino.SUFFIX: ("OpenVINO", openvino_file),
+}
 TRAINING = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
 ROWS, STEPS = 3, 20  # of the input that both run on
-CELLS_BY_GATES = {4: "lstm", 3: "gru", 1: "simple"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--from", dest="origin", choices=sorted(layouts.LAYOUTS), metavar="NAME",
-        help="with --layout: whose layout IN has; PyTorch's is known by its names",
+        help="with --layout: whose layout IN has; PyTorch's and Flax's are known by their names",
     )  # fmt: skip
     parser.add_argument("--cell", help="with --from: lstm, gru, gru_reset_before or simple")
     parser.add_argument(
@@ -121,19 +129,19 @@ def _laid_out(
     found: Mapping[str, Array], options: argparse.Namespace
 ) -> tuple[dict[str, Array], list[str]]:
     """The recurrent layers' arrays in another layout, the others as they are."""
-    groups = dict(_groups(found, options))
-    if not groups:
+    layers = _groups(found, options)
+    if not layers:
         raise CannotJudge(
-            f"{options.source}: has no names of PyTorch's ({', '.join(list(found)[:4])}, ...),"
-            " expected --from and --cell for the arrays of one layer"
+            f"{options.source}: has no names of PyTorch's or Flax's ({', '.join(list(found)[:4])},"
+            " ...), expected --from and --cell for the arrays of one layer"
         )
     lines: list[str] = []
     out: dict[str, Array] = {}
-    taken = {before + name for before, (_, _, arrays) in groups.items() for name in arrays}
-    for before, (origin, cell, arrays) in groups.items():
+    taken = {name for layer in layers for name in layer.taken}
+    for before, origin, cell, arrays, _ in layers:
         made = layouts.convert(arrays, cell, origin, options.layout, lossy=options.lossy)
         out |= {before + name: array for name, array in made.items()}
-        what = f"{before.rstrip('.') or 'all'}: {cell} of {origin} as {options.layout}"
+        what = f"{before.rstrip('./') or 'all'}: {cell} of {origin} as {options.layout}"
         told = ", ".join(f"{name}={value!r}" for name, value in made.attributes.items())
         lines.append(f"{'LOSSY ' if made.lossy else 'exact '}  {what}: {told}")
         lines += [f"LOSSY   {what}: {layouts.LOSSY[name]}" for name in made.lossy]
@@ -146,33 +154,13 @@ def _laid_out(
     return out | kept, lines
 
 
-def _groups(
-    found: Mapping[str, Array], options: argparse.Namespace
-) -> Iterator[tuple[str, tuple[str, str, dict[str, Array]]]]:
-    """By what stands before their names: the layout, the cell and the arrays of each layer."""
-    if options.origin or options.cell:
-        if not (options.origin and options.cell):
-            raise CannotJudge(f"{options.source}: expected --from and --cell together")
-        yield "", (options.origin, options.cell, dict(found))
-        return
-    first = "weight_ih_l0"
-    for name in found:
-        before = name.removesuffix(first)
-        if before == name or (before and not before.endswith(".")):
-            continue
-        arrays = {
-            other.removeprefix(before): array
-            for other, array in found.items()
-            if other.startswith(before)
-            and other.removeprefix(before).startswith(("weight_", "bias_"))
-        }
-        rows, hidden = found[name].shape[0], arrays.get("weight_hh_l0", np.zeros((1, 1))).shape[-1]
-        if "weight_hr_l0" in arrays:
-            hidden = arrays["weight_hr_l0"].shape[-1]
-        cell = CELLS_BY_GATES.get(rows // max(hidden, 1))
-        if cell is None:
-            raise CannotJudge(f"{options.source}: {name} has {rows} rows for {hidden} units")
-        yield before, ("torch", cell, arrays)
+def _groups(found: Mapping[str, Array], options: argparse.Namespace) -> list[Group]:
+    """Each recurrent layer: the one that is said, or those with names of PyTorch or Flax."""
+    if not (options.origin or options.cell):
+        return list(groups(found))
+    if not (options.origin and options.cell):
+        raise CannotJudge(f"{options.source}: expected --from and --cell together")
+    return [Group("", options.origin, options.cell, dict(found), list(found))]
 
 
 # --- models ---
@@ -180,7 +168,7 @@ def _groups(
 
 def _model(source: Path, target: Path) -> tuple[int, list[str]]:
     """A model in another format, or its weights alone."""
-    imported = onnx.load(source) if source.suffix == onnx.SUFFIX else None
+    imported = foreign.load(source) if source.suffix in foreign.READERS else None
     model = files.load_model(source) if imported is None else imported.model
     lines = [f"{word:<7} {text}" for word, text in imported.remarks()] if imported else []
     alone = target.suffix in array_files.WRITERS or target.name.endswith(".weights.h5")
@@ -207,7 +195,7 @@ def _exact(same: bool) -> str:
 
 
 def _verified(
-    model: Model, source: Path, trial: Path, imported: onnx.Imported | None, lines: list[str]
+    model: Model, source: Path, trial: Path, imported: Imported | None, lines: list[str]
 ) -> bool:
     """Whether all that can run the new file and the old agrees; what was found goes to `lines`."""
     left = [layer.name for layer in model.every_layer() if isinstance(layer, TRAINING)]
@@ -229,14 +217,15 @@ def _verified(
         lines.append(f"{_exact(agrees)}  read back, it gives the same bits")
     oracles: dict[str, Callable[[], dict[str, Array]]] = {}
     if imported is not None:
-        oracles["ONNX Runtime on IN"] = lambda: _asked_turned(source, imported, inputs, own)
+        who, runtime = RUNTIMES[source.suffix]
+        oracles[f"{who} on IN"] = lambda: _asked_turned(runtime.run, source, imported, inputs, own)
     if trial.suffix == onnx.SUFFIX:
         oracles["ONNX Runtime on OUT"] = lambda: _asked(trial, model, inputs, own)
     if trial.suffix in (".keras", ".h5", ".hdf5"):
         oracles["Keras on OUT"] = lambda: _keras(trial, inputs, own)
-    for who, ask in oracles.items():
+    for who, asked_for in oracles.items():
         try:
-            found = ask()
+            found = asked_for()
         except Unavailable as error:
             lines.append(f"not run {who}: {error}")
             continue
@@ -263,13 +252,13 @@ def _asked(
 
 
 def _asked_turned(
-    path: Path, imported: onnx.Imported, inputs: list[Array], own: Mapping[str, Array]
+    run: Runtime, path: Path, imported: Imported, inputs: list[Array], own: Mapping[str, Array]
 ) -> dict[str, Array]:
     """The same for a file that was read, whose axes may be in another order."""
     left, given = iter(inputs), {}
     for end in imported.inputs:
         given[end.name] = end.whole(left)
-    found = onnx_file.run(path, given)
+    found = run(path, given)
     parts = [part for end in imported.outputs for part in end.arrays(found[end.name])]
     return dict(zip(own, parts, strict=True))
 

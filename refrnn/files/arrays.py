@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refrnn.files import archive, safetensors, torch_files
+from refrnn.files import archive, flax, safetensors, torch_files
 from refrnn.files.atomic import replacing
 from refrnn.files.errors import FileError, shown, within
 from refrnn.gates import Array
@@ -29,12 +29,14 @@ def read_arrays(path: AnyPath) -> dict[str, Array]:
     """The arrays in a file of weights by the names that they have there.
 
     path  .npz; .safetensors; .pt, .pth, .bin or .ckpt with a state dict of PyTorch 1.6 and later,
-          told apart by what they begin with
+          told apart by what they begin with; .msgpack of `flax.serialization.to_bytes`
 
     No pickle is run: the one in a state dict is read by an interpreter that knows tensors only.
     Raises FileError for a file that is damaged, hostile, or holds anything else.
     """
     with within(os.fspath(path), FileError), archive.opened(path) as (stream, size):
+        if Path(path).suffix in flax.SUFFIXES:
+            return flax.read(stream, size)
         head = stream.read(4)
         stream.seek(0)
         if head != archive.ZIP:

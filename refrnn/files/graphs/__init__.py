@@ -33,6 +33,9 @@ def model(graph: Graph, name: str) -> Imported:
 
 
 def troubles(graph: Graph) -> list[tuple[str, str]]:
-    """The operations of a graph that are none of refrnn's: a node of each, and why."""
-    found = {(node.op, node.kind): node for node in graph.nodes if node.op not in STEPS}
+    """The operations of a graph that are none of refrnn's: the first node of each, and why."""
+    found: dict[tuple[str, str], Node] = {}
+    for node in graph.nodes:
+        if node.op not in STEPS:
+            found.setdefault((node.op, node.kind), node)
     return [(node.who, unknown(node, STEPS)) for node in found.values()]

@@ -50,11 +50,12 @@ class Importer:
         self.left = SHARED * sum(a.size for a in graph.constants.values()) + MAX_ROW
 
     def run(self, name: str) -> Imported:
-        inputs = [self._input(port) for port in self.graph.inputs]
-        for node in self.graph.nodes:
+        for node in self.graph.nodes:  # first: what comes before one of them is part of it
             trouble = unknown(node, self.steps)
             if trouble:
                 raise FileError(f"{node.who}: {trouble}")
+        inputs = [self._input(port) for port in self.graph.inputs]
+        for node in self.graph.nodes:
             if not node.outputs:
                 raise FileError(f"{node.who}: has no outputs, expected one at least")
             if any(one in self.fused for one in node.outputs):

@@ -9,7 +9,7 @@ from refrnn.layers.symbolic import Symbol
 
 D = -1  # the axis of directions, which a refrnn array does not have
 Axes = tuple[int, ...]
-MAX_KNOWN = 1 << 24  # numbers in a constant that is put together from others
+MAX_KNOWN = 1 << 26  # numbers in a constant that is put together from others
 
 
 class Value(NamedTuple):

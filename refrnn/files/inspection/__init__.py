@@ -12,7 +12,7 @@ from refrnn import files
 from refrnn.files import foreign
 from refrnn.files.errors import FileError, clip, within
 from refrnn.files.hdf5 import Path
-from refrnn.files.inspection import diagnosis, graphs, likeness, shapes
+from refrnn.files.inspection import diagnosis, graphs, likeness, named, shapes
 from refrnn.files.inspection.contents import Config, Contents, Stored, opened
 from refrnn.files.inspection.diagnosis import INPUT, Probe, Problem, name_of
 from refrnn.files.inspection.report import Group, Inspection, LayerInfo, Shape, Tensor
@@ -28,12 +28,15 @@ def inspect(path: "str | os.PathLike[str]") -> Inspection:
     """What is inside a model file, and whether `refrnn.load_model` can load it.
 
     path  what `load_model` or `load_weights` take: .keras, .h5, .weights.h5, model.json of tf.js,
-          .onnx
+          .onnx, .tflite, .xml of OpenVINO; or what `read_arrays` takes
 
     Raises FileError where the file is damaged or no model, ImportError where h5py is missing. What
     refrnn cannot run is no error: `problems` says what it is.
     """
-    if FilePath(path).suffix in foreign.READERS:
+    suffix = FilePath(path).suffix
+    if suffix in named.FORMATS:
+        return named.inspected(path)
+    if suffix in foreign.READERS:
         with within(os.fspath(path), FileError):
             return graphs.inspected(path)
     with within(os.fspath(path), FileError), opened(path) as found:
