@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import pytest
 
+from refrnn.oracles.table import ORACLES
+
 REQUIRE = "REFRNN_REQUIRE_ORACLES"
 
 
@@ -18,6 +20,16 @@ def needs(*modules: str) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         without(missing)
+
+
+def needs_oracles(*names: str) -> None:
+    """The same for oracles by name; those of Node, which no extra installs, are skipped."""
+    missing = [one for name in names if not ORACLES[name].npm for one in ORACLES[name].missing]
+    if missing:
+        without(missing)
+    absent = [one for name in names for one in ORACLES[name].missing]
+    if absent:
+        pytest.skip(f"{' and '.join(absent)} not installed")
 
 
 def without(missing: list[str]) -> NoReturn:

@@ -130,9 +130,9 @@ def test_a_command_that_is_not_there_is_an_error_of_usage(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.keras"], "missing.keras: no such file, expected a .keras or .h5 model"),
-        ([__file__], "test_cli.py: expected a file ending in .keras or .h5"),
-        ([Path(__file__).parent], "parity_tests: a folder"),
+        (["missing.keras"], "missing.keras: no such file, expected a .keras, .h5"),
+        ([__file__], "test_cli.py: expected a file ending in .keras, .h5"),
+        ([Path(__file__).parent], "parity_tests: a folder without model.json"),
         (["--input", "x.npy"], "--input x.npy: expected with a MODEL, whose input it is"),
         (["--json", "no/such/folder/r.json"], "no such folder no/such/folder"),
         (["--chunks", "nonsense"], "--chunks nonsense: expected all, whole, or lengths such as 7"),

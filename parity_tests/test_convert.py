@@ -73,6 +73,18 @@ def test_what_is_turned_and_rounded_is_said(
 
 
 @pytest.mark.others
+def test_outputs_of_a_dictionary_are_matched_in_the_models_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX has a list, the model a dictionary whose order is not that of its names."""
+    needs("onnxruntime")
+    x = layers.Input((None, 3), name="x")
+    y = layers.LSTM(5, return_sequences=True)(x)
+    refrnn.Model(x, {name: layers.Dense(2)(y) for name in "zam"}).save(tmp_path / "m.keras")
+    assert converted(tmp_path / "m.keras", tmp_path / "m.onnx") == 0, capsys.readouterr().out
+
+
+@pytest.mark.others
 @pytest.mark.parametrize("source", ["lstm_state", "gru_state_bidirectional", "torch_lstm_all"])
 def test_onnx_runtime_runs_both_files(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -337,7 +337,12 @@ def graph(tf: Any, name: str, dtype: str) -> tuple[Any, Any]:
         model = randomize(tf.keras.Model(*tensors(name, tf.keras.layers, make, tf.keras)))
     finally:
         tf.keras.config.set_dtype_policy("float32")
-    arrays = tf.input_arrays(model, rows=B, steps=T, seed=3)
+    rng = np.random.default_rng(3)
+    arrays = []
+    for tensor in model.inputs:
+        sizes = [B, *[T] * (len(tensor.shape) - 1)]
+        drawn = rng.normal(size=[n or size for n, size in zip(tensor.shape, sizes, strict=True)])
+        arrays.append(drawn > -0.7 if tensor.dtype == "bool" else drawn.astype(tensor.dtype))
     return model, arrays if len(arrays) > 1 else arrays[0]
 
 

@@ -104,21 +104,6 @@ def test_a_model_is_run_from_a_blank_state_each_time(tf: Any) -> None:
     assert model.layers[0].states[0].numpy().any()
 
 
-def test_random_inputs_have_the_shapes_that_a_model_declares(tf: Any) -> None:
-    keras = tf.keras
-    inputs = [
-        keras.Input((None, 3)),
-        keras.Input((7, 2), dtype="float64"),
-        keras.Input((4,)),
-        keras.Input((None,), dtype="bool"),
-    ]
-    model = keras.Model(inputs, inputs)
-    arrays = tf.input_arrays(model, rows=5, steps=6)
-    assert [a.shape for a in arrays] == [(5, 6, 3), (5, 7, 2), (5, 4), (5, 6)]
-    assert [a.dtype.name for a in arrays] == ["float32", "float64", "float32", "bool"]
-    assert 0 < arrays[3].mean() < 1
-
-
 def test_the_recurrent_layers_inside_a_model_show_what_went_in_and_what_came_out(tf: Any) -> None:
     """What is shown is what the layer itself computes from what is shown: masks and states too."""
     layers = tf.keras.layers

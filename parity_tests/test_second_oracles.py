@@ -6,23 +6,27 @@ wrong in one thing is caught.
 """
 
 import json
+import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from others import needs, needs_oracles
 
 from refrnn import matrix, panel, verify
 from refrnn.cases import Arrays, Case
 from refrnn.cli import main
-from refrnn.oracles import Unavailable, adapters, process
-from refrnn.oracles.differences import DIFFERENCES, Difference
+from refrnn.oracles import Unavailable, adapters, node, process
+from refrnn.oracles.differences import DIFFERENCES, Difference, Measured
 from refrnn.oracles.table import ORACLES, Oracle
 from refrnn.verify import chunks
 from refrnn.verify.subject import subject
 
+pytestmark = pytest.mark.others
 AGREES, DIFFERS, UNJUDGED = 0, 1, 2
 SECOND = [(name, way) for name, oracle in ORACLES.items() if name != "keras" for way in oracle.ways]
 LAYERS: dict[str, dict[str, Any]] = {
@@ -44,8 +48,7 @@ def _loaded(name: str) -> Any:
 
 def loaded(name: str) -> Any:
     """The oracle, or a skip that names what is missing."""
-    if ORACLES[name].missing:
-        pytest.skip(f"{' and '.join(ORACLES[name].missing)} not installed")
+    needs_oracles(name)
     return _loaded(name)
 
 
@@ -182,6 +185,56 @@ def test_what_an_oracle_lacks_is_said_in_words() -> None:
     assert nnx.lacks(Case("GRU")) == "no recurrent bias of a GRU"
     zeroed = Case("LSTM", mask="right", options={"zero_output_for_mask": True})
     assert packed._replace(zeroes=False).lacks(zeroed) == "no zero_output_for_mask"
+    assert ways["tfjs"].lacks(Case("GRU", dtype="float32")) == "no GRU"
+    old = Case("LSTM", options={"recurrent_activation": "hard_sigmoid_keras2"})
+    assert ways["keras"].lacks(old) == "no tanh/hard_sigmoid_keras2"
+    assert ways["tf_keras"].lacks(old) is None
+
+
+def test_what_node_lacks_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert ORACLES["tfjs"].missing == ["node"]
+    with pytest.raises(Unavailable, match=r"node not found: install Node\.js, and in this folder"):
+        ORACLES["tfjs"].load()
+
+
+def test_a_package_of_node_is_found_where_node_finds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node here")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NODE_PATH", "")
+    assert node.missing(["one", "two"]) == ["one", "two"]
+    package = tmp_path / "node_modules" / "one"
+    package.mkdir(parents=True)
+    (package / "index.js").write_text("")
+    assert node.missing(["one", "two", "fs"]) == ["two"]
+    monkeypatch.setenv("NODE_PATH", str(tmp_path / "node_modules"))
+    monkeypatch.chdir("/")
+    assert node.missing(["one", "two"]) == ["two"]
+
+
+def test_a_program_of_node_answers_and_says_how_it_ended() -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node here")
+    text = """
+    const lines = require('readline').createInterface({input: process.stdin});
+    lines.on('line', line => {
+      const x = JSON.parse(line);
+      if (x === 0) throw new Error('it is zero');
+      console.log(JSON.stringify(x < 0 ? {error: 'below zero'} : {root: Math.sqrt(x)}));
+    });"""
+    program = node.Program(text)
+    assert program.ask(4) == {"root": 2}
+    with pytest.raises(RuntimeError, match="below zero"):
+        program.ask(-1)
+    assert program.ask(9) == {"root": 3}
+    with pytest.raises(RuntimeError, match=r"its process ended with 1: [\s\S]*it is zero"):
+        program.ask(0)
+    with pytest.raises(RuntimeError, match="its process ended with 1"):
+        program.ask(4)
 
 
 def test_keras_and_jax_do_every_case_and_no_way_does_none() -> None:
@@ -228,14 +281,22 @@ def bfloat16_here() -> bool:
     return flags.exists() and "bf16" in flags.read_text()
 
 
+@cache
+def measurements() -> dict[Difference, Future[Measured]]:
+    """All of them, two at a time: nearly all that their processes do is to import."""
+    pool = ThreadPoolExecutor(2)
+    return {known: pool.submit(known.measure) for known in DIFFERENCES if not known.missing}
+
+
 @pytest.mark.parametrize("known", DIFFERENCES, ids=[f"{d.who}: {d.what}" for d in DIFFERENCES])
 def test_a_known_difference_is_still_there(known: Difference) -> None:
     """Where this fails a library has changed: strike the row out."""
-    if known.missing:
+    if known.missing and known.npm:
         pytest.skip(f"{' and '.join(known.missing)} not installed")
+    needs(*known.modules)
     if "bfloat16" in known.what and not bfloat16_here():
         pytest.skip("this CPU has no bfloat16")
-    found = known.measure()
+    found = measurements()[known].result()
     assert found.there, found
     assert len(known.program.splitlines()) <= 5
     # a program that fails is none of the library's, but where the refusal is what is known
@@ -410,11 +471,17 @@ def test_a_library_that_fails_is_no_verdict(
     [
         (["--against", "torch,nope"], "'nope' is neither a file nor an oracle, expected some of"),
         (["--against", "torch,,jax"], "'' is neither a file nor an oracle"),
-        (["--against", "absent"], "pip install 'refrnn[oracles]'"),
-        (["m.keras", "--against", "torch"], "--against torch: expected without MODEL"),
+        (["--against", "absent"], "pip install no_such_library, or with all others 'refrnn[ora"),
+        (["m.keras", "--against", "absent"], "pip install no_such_library"),
+        (["none.keras", "--against", "torch"], "none.keras: no such file, expected a .keras"),
+        (["folder", "--against", "torch"], "folder: a folder without model.json, expected a"),
+        (["m.keras", "--against", "torch", "--html", "p"], "--html p: expected with MODEL and"),
+        (["m.keras", "--against", "torch", "--device", "cpu"], "--device cpu: expected where"),
+        (["--matrix", "--chunks", "7"], "--chunks 7: expected without --matrix, whose cases"),
+        (["--matrix", "--device", "cpu"], "--device cpu: expected where TensorFlow alone"),
         (["m.keras", "--against", "out.npz"], "out.npz: No such file"),
         (["--against", "torch", "--layer", "a"], "--layer a: expected with MODEL"),
-        (["m.keras", "--matrix"], "--matrix: expected without MODEL, here m.keras"),
+        (["m.keras", "--matrix"], "MODEL m.keras: expected without --matrix"),
         (["--against", "m.keras"], "--against m.keras: expected with MODEL"),
     ],
 )
@@ -426,6 +493,7 @@ def test_a_wrong_request_is_refused_with_the_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
     Path("m.keras").write_bytes((Path(verify.__file__).parent / "models/sine.keras").read_bytes())
     np.save("x.npy", np.zeros((1, 3, 1), np.float32))
     absent = Oracle("A library", "absent:Absent", ("no_such_library",), {})

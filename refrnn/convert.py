@@ -12,18 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from refrnn import files, layouts, verify
+from refrnn import files, layouts, reading, verify
 from refrnn.commands import CannotJudge, one_line
+from refrnn.exports import named
 from refrnn.files import arrays as array_files
 from refrnn.files import flax, foreign, onnx, openvino, tflite, torch_files
 from refrnn.files.graphs import Imported
 from refrnn.files.groups import Group, groups
 from refrnn.gates import Array
-from refrnn.layers import Dropout, Embedding, GaussianDropout, GaussianNoise, SpatialDropout1D
+from refrnn.layers import Dropout, GaussianDropout, GaussianNoise, SpatialDropout1D
 from refrnn.models import Model
-from refrnn.models.graph import Ref
 from refrnn.oracles import Unavailable, onnx_file, openvino_file, tflite_file
 from refrnn.oracles.tensorflow import TensorFlow
 from refrnn.verify.chunks import flat
@@ -51,7 +49,6 @@ RUNTIMES: dict[str, tuple[str, Any]] = {
     openvino.SUFFIX: ("OpenVINO", openvino_file),
 }
 TRAINING = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
-ROWS, STEPS = 3, 20  # of the input that both run on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -202,7 +199,7 @@ def _verified(
     if left and trial.suffix == onnx.SUFFIX:
         lines.append(f"left    {', '.join(left)}: acts in training only")
     rows = {end.rows for end in imported.inputs if end.rows} if imported else set()
-    inputs = _inputs(model, max(rows, default=ROWS))
+    inputs = reading.inputs(source, model, None, max(rows, default=reading.ROWS))
     model.reset_states()
     own = flat(model(inputs if len(inputs) > 1 else inputs[0]))
     model.reset_states()
@@ -212,17 +209,17 @@ def _verified(
     except files.FileError as error:
         lines.append(f"unread  refrnn does not read it back: {error}")
     else:
-        theirs = flat(again(inputs if len(inputs) > 1 else inputs[0]))
-        agrees = same_bits(dict(zip(own, theirs.values(), strict=True)), own)
+        theirs = named(model, again(inputs if len(inputs) > 1 else inputs[0]))
+        agrees = same_bits(theirs, own)
         lines.append(f"{_exact(agrees)}  read back, it gives the same bits")
     oracles: dict[str, Callable[[], dict[str, Array]]] = {}
     if imported is not None:
         who, runtime = RUNTIMES[source.suffix]
-        oracles[f"{who} on IN"] = lambda: _asked_turned(runtime.run, source, imported, inputs, own)
+        oracles[f"{who} on IN"] = lambda: _asked_turned(runtime.run, source, imported, inputs)
     if trial.suffix == onnx.SUFFIX:
-        oracles["ONNX Runtime on OUT"] = lambda: _asked(trial, model, inputs, own)
+        oracles["ONNX Runtime on OUT"] = lambda: _asked(trial, model, inputs)
     if trial.suffix in (".keras", ".h5", ".hdf5"):
-        oracles["Keras on OUT"] = lambda: _keras(trial, inputs, own)
+        oracles["Keras on OUT"] = lambda: _keras(trial, model, inputs)
     for who, asked_for in oracles.items():
         try:
             found = asked_for()
@@ -242,17 +239,14 @@ def _verified(
     return agrees
 
 
-def _asked(
-    path: Path, model: Model, inputs: list[Array], own: Mapping[str, Array]
-) -> dict[str, Array]:
-    """The outputs of ONNX Runtime, by the model's names."""
+def _asked(path: Path, model: Model, inputs: list[Array]) -> dict[str, Array]:
+    """The outputs of ONNX Runtime."""
     names = [spec.name for spec in model.inputs]
-    found = onnx_file.run(path, dict(zip(names, inputs, strict=True)))
-    return dict(zip(own, found.values(), strict=True))
+    return named(model, onnx_file.run(path, dict(zip(names, inputs, strict=True))))
 
 
 def _asked_turned(
-    run: Runtime, path: Path, imported: Imported, inputs: list[Array], own: Mapping[str, Array]
+    run: Runtime, path: Path, imported: Imported, inputs: list[Array]
 ) -> dict[str, Array]:
     """The same for a file that was read, whose axes may be in another order."""
     left, given = iter(inputs), {}
@@ -260,36 +254,10 @@ def _asked_turned(
         given[end.name] = end.whole(left)
     found = run(path, given)
     parts = [part for end in imported.outputs for part in end.arrays(found[end.name])]
-    return dict(zip(own, parts, strict=True))
+    return named(imported.model, parts)
 
 
-def _keras(path: Path, inputs: list[Array], own: Mapping[str, Array]) -> dict[str, Array]:
+def _keras(path: Path, model: Model, inputs: list[Array]) -> dict[str, Array]:
     print("loading TensorFlow ...", file=sys.stderr, flush=True)
     tensorflow = TensorFlow()
-    found = flat(tensorflow.run_model(tensorflow.load(path), inputs))
-    return dict(zip(own, found.values(), strict=True))
-
-
-def _inputs(model: Model, rows: int) -> list[Array]:
-    """Random arrays for each input: ids where they are looked up, else normal numbers."""
-    ids = {
-        ref.layer: node.layer.input_dim
-        for node in model.graph.nodes
-        if isinstance(node.layer, Embedding)
-        for ref in node.args[:1]
-        if isinstance(ref, Ref)
-    }
-    draw = np.random.default_rng(0)
-    found = []
-    for spec in model.inputs:
-        if spec.shape is None:
-            raise CannotJudge(
-                f"{model.who}: the shape of its input is not in the file, expected it there, to"
-                " verify the result"
-            )
-        first, *rest = spec.shape
-        shape = (first or rows, *(STEPS if n is None else n for n in rest))
-        whole = spec.name in ids or not spec.dtype.startswith(("float", "bfloat"))
-        drawn = draw.integers(0, ids.get(spec.name, 2), shape) if whole else draw.normal(size=shape)
-        found.append(drawn.astype(spec.dtype))
-    return found
+    return named(model, tensorflow.run_model(tensorflow.load(path), inputs))

@@ -58,20 +58,20 @@ def asked(source: Source, suffix: str, folder: Path, run: Run) -> Callable[[], d
 
         def as_in_the_file() -> dict[str, Array]:
             found = zip(imported.outputs, run(str(path), turned), strict=True)
-            return _named(source, [part for end, array in found for part in end.arrays(array)])
+            return named(source.model, [part for end, array in found for part in end.arrays(array)])
 
         return as_in_the_file
     if not source.is_file(suffix):
         path = folder / (suffix if suffix == MODEL else f"model{suffix}")
         model.save(path)
     by_name = {spec.name: a for spec, a in zip(model.inputs, inputs, strict=True)}
-    return lambda: _named(source, run(str(path), by_name))
+    return lambda: named(model, run(str(path), by_name))
 
 
-def _named(source: Source, outputs: Any) -> dict[str, Array]:
-    """The outputs by the model's names; where they have others, or none, in their order."""
+def named(model: Model, outputs: Any) -> dict[str, Array]:
+    """Outputs by the model's names; where they have others, or none, in the order of its own."""
     theirs, count = flat(outputs), itertools.count()
-    places = flat(map_refs(lambda _: next(count), source.model.graph.outputs))
+    places = flat(map_refs(lambda _: next(count), model.graph.outputs))
     if set(theirs) == set(places) or len(theirs) != len(places):
         return theirs
     arrays = list(theirs.values())

@@ -12,8 +12,7 @@ from typing import Any
 
 from refrnn import reading, verify
 from refrnn.cases import Arrays
-from refrnn.commands import CannotJudge as CannotJudge
-from refrnn.commands import one_line as one_line
+from refrnn.commands import CannotJudge, one_line
 from refrnn.files import from_keras
 from refrnn.gates import Array
 from refrnn.layers.stored import clone

@@ -86,7 +86,7 @@ class Measured(NamedTuple):
 
 def _keras(backend: str, body: str, package: str = "keras") -> str:
     return f"""import os; os.environ["KERAS_BACKEND"] = "{backend}"
-import {package} as keras, numpy as np; x = np.ones((1, 2, 1), "f")
+import {package}, numpy as np; x = np.ones((1, 2, 1), "f")
 {body}"""
 
 
@@ -305,7 +305,11 @@ print(float(tf_keras.activations.hard_sigmoid(tf_keras.backend.constant(1.0))), 
         "unroll=True, go_backwards and zero_output_for_mask zero the valid steps, as in Keras 3",
         "bug",
         ("tensorflow", "tf_keras"),
-        _keras("tensorflow", _BACKWARDS.format(options=", zero_output_for_mask=True"), "tf_keras"),
+        _keras(
+            "tensorflow",
+            _BACKWARDS.format(options=", zero_output_for_mask=True"),
+            "tf_keras as keras",
+        ),
     ),
     _tfjs(
         "a masked first step puts out the initial state, in Keras on TensorFlow 0",

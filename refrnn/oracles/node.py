@@ -59,8 +59,9 @@ class Program:
         if not line:
             code = self._child.wait()
             self._said.seek(0)
-            said = self._said.read().decode(errors="replace").strip()
-            raise RuntimeError(f"its process ended with {code}: {said[-500:]}")
+            lines = self._said.read().decode(errors="replace").splitlines()
+            said = [line for line in lines if "Error" in line and not line.startswith(" ")]
+            raise RuntimeError(f"its process ended with {code}: {' '.join(said) or lines[-5:]}")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 from refrnn.cases import Arrays, Case
@@ -77,7 +78,8 @@ def end(child: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
     """Close the pipes of a child, which then ends."""
     for pipe in (child.stdin, child.stdout, said):
         if pipe is not None:
-            pipe.close()
+            with suppress(BrokenPipeError):  # of a child that ended before, with a question unread
+                pipe.close()
     child.wait()
 
 
