@@ -72,6 +72,20 @@ def test_what_is_turned_and_rounded_is_said(
     assert "turned  input 'initial_h' is (directions, batch, features) there" in said
 
 
+@pytest.mark.usefixtures("alone")
+def test_what_nothing_here_can_run_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outputs in the order of steps taken backwards are written for ONNX, but not read."""
+    lstm = layers.LSTM(4, go_backwards=True, return_sequences=True)
+    refrnn.Sequential([layers.Input((7, 3)), lstm]).save(tmp_path / "m.keras")
+    assert converted(tmp_path / "m.keras", tmp_path / "m.onnx") == 2
+    said = capsys.readouterr().err
+    assert "m.onnx: nothing here runs what was written" in said
+    assert ".refrnn-" not in said  # where it was tried
+    assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
+
+
 @pytest.mark.others
 def test_outputs_of_a_dictionary_are_matched_in_the_models_order(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

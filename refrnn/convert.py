@@ -5,6 +5,7 @@ it is installed. Only what agrees takes its place at OUT.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -48,6 +49,8 @@ RUNTIMES: dict[str, tuple[str, Any]] = {
     tflite.SUFFIX: ("TFLite's interpreter", tflite_file),
     openvino.SUFFIX: ("OpenVINO", openvino_file),
 }
+FOLDER = ".refrnn-"  # begins the name of the folder where OUT is tried
+OUT = "OUT"  # what is written, in what is said of it
 TRAINING = (Dropout, SpatialDropout1D, GaussianNoise, GaussianDropout)
 
 
@@ -89,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CannotJudge(f"{error.filename or source}: {error.strerror or error}") from None
     except (ValueError, TypeError, ImportError) as error:
-        raise CannotJudge(str(error)) from None
+        hidden = str(error)  # a trial is written into a folder of its own
+        raise CannotJudge(re.sub(rf"\S*{FOLDER}\w+/", "", hidden)) from None
     for line in lines:
         print(line)
     written = f"{source} -> {target}"
@@ -112,7 +116,7 @@ def _weights(options: argparse.Namespace) -> list[str]:
     lines: list[str] = []
     if options.layout:
         found, lines = _laid_out(found, options)
-    with tempfile.TemporaryDirectory(prefix=".refrnn-", dir=target.resolve().parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=FOLDER, dir=target.resolve().parent) as folder:
         trial = Path(folder) / target.name
         files.write_arrays(found, trial)
         again = files.read_arrays(trial)
@@ -170,7 +174,7 @@ def _model(source: Path, target: Path) -> tuple[int, list[str]]:
     lines = [f"{word:<7} {text}" for word, text in imported.remarks()] if imported else []
     alone = target.suffix in array_files.WRITERS or target.name.endswith(".weights.h5")
     save: Callable[[Any], None] = model.save_weights if alone else model.save
-    with tempfile.TemporaryDirectory(prefix=".refrnn-", dir=target.resolve().parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=FOLDER, dir=target.resolve().parent) as folder:
         trial = Path(folder) / target.name
         save(trial)
         if alone:
@@ -203,12 +207,14 @@ def _verified(
     model.reset_states()
     own = flat(model(inputs if len(inputs) > 1 else inputs[0]))
     model.reset_states()
-    agrees = True
+    agrees, seen = True, False  # seen: whether anything has run what was written
     try:
         again = files.load_model(trial)
     except files.FileError as error:
-        lines.append(f"unread  refrnn does not read it back: {error}")
+        unread = str(error).replace(str(trial), trial.name)
+        lines.append(f"unread  refrnn does not read it back: {unread}")
     else:
+        seen = True
         theirs = named(model, again(inputs if len(inputs) > 1 else inputs[0]))
         agrees = same_bits(theirs, own)
         lines.append(f"{_exact(agrees)}  read back, it gives the same bits")
@@ -217,9 +223,9 @@ def _verified(
         who, runtime = RUNTIMES[source.suffix]
         oracles[f"{who} on IN"] = lambda: _asked_turned(runtime.run, source, imported, inputs)
     if trial.suffix == onnx.SUFFIX:
-        oracles["ONNX Runtime on OUT"] = lambda: _asked(trial, model, inputs)
+        oracles[f"ONNX Runtime on {OUT}"] = lambda: _asked(trial, model, inputs)
     if trial.suffix in (".keras", ".h5", ".hdf5"):
-        oracles["Keras on OUT"] = lambda: _keras(trial, model, inputs)
+        oracles[f"Keras on {OUT}"] = lambda: _keras(trial, model, inputs)
     for who, asked_for in oracles.items():
         try:
             found = asked_for()
@@ -230,12 +236,19 @@ def _verified(
             lines.append(f"FAILS   {who}: {one_line(error)}")
             agrees = False
             continue
+        seen |= who.endswith(OUT)
         asked: dict[str, Callable[[], Any]] = {who: partial(dict, found)}
         for row in verify.judge_model(trial.name, model, inputs, asked, []):
             what = "agrees " if row.agrees else "DIFFERS"
             note = f": {row.note}" if not row.agrees else ""
             lines.append(f"{what} {who}: {row.whole:.1e} of {row.allowed:.0e} allowed{note}")
             agrees &= row.agrees
+    if not seen:
+        why = (
+            f"{trial.name}: nothing here runs what was written, expected refrnn or the library of"
+            " that format, because nothing is written unverified"
+        )
+        raise CannotJudge("\n".join([*lines, why]))
     return agrees
 
 
