@@ -10,6 +10,7 @@ from others import needs
 
 import refrnn
 from refrnn import cli, convert, files, layers, layouts
+from refrnn.files.arrays import ARRAYS
 from refrnn.oracles import Unavailable
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -319,5 +320,5 @@ def test_what_cannot_be_converted_is_refused_and_nothing_is_written(
 def test_the_help_names_every_format() -> None:
     parser = argparse.ArgumentParser()
     convert.add_arguments(parser)
-    for suffix in (*convert.STATES, ".keras", ".h5", ".onnx"):
+    for suffix in (*ARRAYS, ".keras", ".h5", ".onnx"):
         assert suffix in convert.DESCRIPTION

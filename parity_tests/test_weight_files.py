@@ -391,3 +391,17 @@ def test_every_cut_and_changed_byte_is_refused_or_read(name: str, tmp_path: Path
             path.write_bytes(data)
             with contextlib.suppress(FileError):
                 read_arrays(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lstm.msgpack", "holds weights alone, which do not tell the layers"),
+        ("lstm.npz", "holds weights alone, which do not tell the layers"),
+        ("model.py", r"begins with b'# refrnn', expected a model of \.keras"),
+    ],
+)
+def test_a_file_that_holds_no_model_is_told_apart(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"# refrnn, or what else there is")
+    with pytest.raises(FileError, match=message):
+        refrnn.load_model(tmp_path / name)

@@ -17,7 +17,7 @@ from refrnn import files, layouts, reading, verify
 from refrnn.commands import CannotJudge, one_line
 from refrnn.exports import named
 from refrnn.files import arrays as array_files
-from refrnn.files import flax, foreign, onnx, openvino, tflite, torch_files
+from refrnn.files import foreign, onnx, openvino, tflite
 from refrnn.files.graphs import Imported
 from refrnn.files.groups import Group, groups
 from refrnn.gates import Array
@@ -42,7 +42,6 @@ EPILOG = (
     "Exit status: 0 written, and all that ran agrees; 1 what was written differs, OUT is as it was;"
     " 2 could not be converted."
 )
-STATES = (*torch_files.SUFFIXES, *flax.SUFFIXES, *array_files.WRITERS)
 Runtime = Callable[[Path, Mapping[str, Array]], dict[str, Array]]
 RUNTIMES: dict[str, tuple[str, Any]] = {
     onnx.SUFFIX: ("ONNX Runtime", onnx_file),
@@ -82,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     if source.resolve() == target.resolve():
         raise CannotJudge(f"{target}: is {source}, expected another file to write")
     try:
-        if source.suffix in STATES:
+        if source.suffix in array_files.ARRAYS:
             lines = _weights(options)
             status = AGREES
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refrnn.files import archive, foreign, keras2, keras3, tfjs, weights
-from refrnn.files.arrays import WRITERS, read_arrays, write_arrays
+from refrnn.files.arrays import ARRAYS, read_arrays, write_arrays
 from refrnn.files.errors import FileError, shown, within
 from refrnn.files.hdf5 import SIGNATURE, Tree
 from refrnn.files.hdf5 import opened as hdf5_opened
@@ -82,6 +82,17 @@ def load_model(path: AnyPath, custom_objects: Objects | None = None) -> Model:
         stream.seek(0)
         if head.lstrip().startswith(b"{"):
             return tfjs.load(source)
+        if source.suffix in ARRAYS:
+            raise FileError(
+                "holds weights alone, which do not tell the layers, expected a model: make the"
+                " layers, and give them the arrays of refrnn.files.read_arrays, with"
+                " refrnn.layouts.convert where they are laid out for another library"
+            )
+        if head != SIGNATURE and not head.startswith(archive.ZIP):
+            raise FileError(
+                f"begins with {shown(head)}, expected a model of .keras, .h5, .onnx, .tflite,"
+                " OpenVINO's .xml, or tf.js"
+            )
         if head == SIGNATURE:
             with hdf5_opened(stream, size) as tree:
                 version, text = (tree.text((), k) for k in ("keras_version", "model_config"))
@@ -116,7 +127,7 @@ def load_weights(model: Model, path: AnyPath) -> None:
 
     Raises FileError as `load_model`.
     """
-    if Path(path).suffix in WRITERS:
+    if Path(path).suffix in ARRAYS:
         found = read_arrays(path)
         with _naming(path):
             weights.assign_named(model, found)

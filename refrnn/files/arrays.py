@@ -120,3 +120,4 @@ WRITERS: dict[str, Callable[[Mapping[str, Array]], bytes]] = {
     ".npz": _to_npz,
     ".safetensors": safetensors.packed,
 }
+ARRAYS = (*WRITERS, *torch_files.SUFFIXES, *flax.SUFFIXES)  # that hold weights alone
