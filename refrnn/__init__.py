@@ -12,7 +12,7 @@ from refrnn.models import Model, Sequential
 from refrnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from refrnn import goldens, layouts, testing, training, verify
+    from refrnn import files, goldens, layouts, testing, training, verify
     from refrnn.files import from_keras, load_model
     from refrnn.streams import Stream
 
@@ -27,6 +27,7 @@ __all__ = [
     "Stream",
     "Weights",
     "activations",
+    "files",
     "from_keras",
     "goldens",
     "gradients",
@@ -52,6 +53,6 @@ def __getattr__(name: str) -> Any:
         from refrnn.streams import Stream
 
         return Stream
-    if name in ("goldens", "layouts", "testing", "training", "verify"):
+    if name in ("files", "goldens", "layouts", "testing", "training", "verify"):
         return import_module(f"refrnn.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
