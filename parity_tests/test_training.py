@@ -379,6 +379,38 @@ def test_weights_that_are_not_trainable_stay() -> None:
     assert same == [True, True, True, False, False]
 
 
+def test_a_layer_is_frozen_and_thawed_between_two_batches() -> None:
+    x, y = rows(6)
+    model, sgd = small(), training.SGD(0.1)
+    for trainable in (True, False, True):
+        model.get_layer("g").trainable = trainable
+        before = model.get_weights()
+        # an optimizer is for the weights of its first update
+        training.train_on_batch(model, x, y, "mse", sgd if trainable else training.SGD(0.1))
+        same = [np.array_equal(a, b) for a, b in zip(model.weights, before, strict=True)]
+        assert same == [not trainable] * 3 + [False] * 2
+
+
+def test_fit_looks_at_targets_without_a_say_in_what_is_carried() -> None:
+    x, y = np.ones((4, 3, 2)), np.ones((4, 1))
+    model = refrnn.Sequential([layers.LSTM(2, stateful=True), layers.Dense(1)])
+    other = refrnn.Sequential([layers.LSTM(2, stateful=True), layers.Dense(1)])
+    model(x)
+    other(x)
+    other.set_weights(model.get_weights())
+    model.reset_states()
+    other.reset_states()
+    for _ in range(2):  # the second time with a state of four rows
+        done = training.fit(model, x, y, "mse", "sgd", batch_size=4, shuffle=False)
+        lost = training.train_on_batch(other, x, y, "mse", training.SGD())
+        assert done.batch_losses == [lost]
+        carried = [np.array(part) for part in model.layers[0].states]
+        with pytest.raises(ValueError, match="the target has shape"):
+            training.fit(model, x, np.ones((4, 2)), "mse", "sgd", batch_size=4, shuffle=False)
+        for a, b in zip(model.layers[0].states, carried, strict=True):
+            assert np.array_equal(a, b)
+
+
 def test_an_optimizer_goes_on_from_fit_to_fit() -> None:
     x, y = rows(8)
     one, other = small(), small()

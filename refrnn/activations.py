@@ -104,9 +104,9 @@ def d_relu(
 ) -> Array:
     if negative_slope != 0 and max_value is None and threshold == 0:
         return d_leaky_relu(x, negative_slope)
-    rising = x > threshold
-    if max_value is not None:
-        rising &= (x > 0) & (x < max_value)
+    if max_value is None:
+        return _where(x > threshold, 1, negative_slope, x)
+    rising = (x > threshold) & (x > 0) & (x < max_value)
     return _where(rising, 1, _where(x > threshold, 0, negative_slope, x), x)
 
 

@@ -77,6 +77,8 @@ def numbers(who: str, what: str, given: Any, dtype: np.dtype[Any]) -> Array:
             f"{who}: {what} has dtype {found.dtype}, expected real numbers, because they are"
             f" computed with in {dtype}"
         )
+    if found.dtype == dtype and found.flags.c_contiguous:
+        return found
     with np.errstate(over="ignore"):  # too large a number becomes infinity, as in TensorFlow
         return np.asarray(found, dtype, order="C")
 

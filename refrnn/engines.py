@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refrnn import checks, kernels, reference
-from refrnn.cells import AnyState, Cell, Weights, plain, rounded
+from refrnn.cells import AnyState, Cell, Product, Weights, dot, plain, rounded
 from refrnn.formats import PRODUCTS
 from refrnn.gates import Array
 from refrnn.traces import Trace
@@ -49,9 +49,14 @@ def chosen(who: str, engine: Any, cell: Cell, dtype: Any, back: bool = False) ->
             " the gradients of this cell"
         )
     if asked == "auto":
-        wish = checks.engine(ENVIRONMENT, os.environ.get(ENVIRONMENT) or "auto")
-        return "numba" if supported and wish != "numpy" and not _broken else "numpy"
+        return "numba" if supported and _auto() == "numba" else "numpy"
     return asked
+
+
+def _auto() -> str:
+    """What "auto" stands for where there is a kernel."""
+    wish = checks.engine(ENVIRONMENT, os.environ.get(ENVIRONMENT) or "auto")
+    return "numpy" if wish == "numpy" or _broken else "numba"
 
 
 def _said(cell: Cell) -> str:
@@ -85,6 +90,21 @@ def compiled(engine: str, pack: Callable[[], Packed]) -> Packed | None:
             stacklevel=3,
         )
     return None
+
+
+def product(dtype: Any) -> Product:
+    """What multiplies matrices in training: `cells.dot`, compiled where "auto" finds a kernel.
+
+    On x86 both have the same bits; elsewhere they differ by rounding.
+    """
+    if kernels.multiplies(dtype) and _auto() == "numba":
+        return compiled("auto", lambda: kernels.multiplier(dtype)) or _laid_out
+    return _laid_out
+
+
+def _laid_out(a: Array, b: Array) -> Array:
+    """`cells.dot` of arrays that lie in memory in any way."""
+    return dot(np.ascontiguousarray(a), np.ascontiguousarray(b))
 
 
 def checked(

@@ -50,10 +50,11 @@ def _record(
         dstate: AnyState | None,
         truncate: int | None = None,
         gates: bool = False,
+        inputs: bool = True,
     ) -> Gradients:
         if gates:
             raise ValueError(f"{who}: gates is True, expected False, because {NO_GATES}")
-        return Gradients(*walk(dys, dlast_output, dstate, truncate))
+        return Gradients(*walk(dys, dlast_output, dstate, truncate, inputs))
 
     return ys, after, back
 

@@ -36,7 +36,7 @@ class Gradients(NamedTuple):
     dkernel: Array
     drecurrent_kernel: Array
     dbias: Array | None
-    dxs: Array
+    dxs: Any
     dstate: AnyState
     dlast_output: Array
     dtrace: Any = None
@@ -100,9 +100,11 @@ def record(
 ) -> tuple[Array, AnyState, Back]:
     """`reference.run`, and the way back: outputs (B, T, H), the last state, and the function
 
-        back(dys, dlast_output, dstate, truncate=None, gates=False) -> Gradients
+        back(dys, dlast_output, dstate, truncate=None, gates=False, inputs=True) -> Gradients
 
-    whose arguments are as for `backward`. Raises ValueError where an activation has no derivative.
+    whose arguments are as for `backward`; without `inputs` dxs is None.
+
+    Raises ValueError where an activation has no derivative.
     """
     step_back, made = BACK[cell.step], way(cell, weights)
     ys = np.empty((*xs.shape[:2], state.h.shape[1]), state.h.dtype)
@@ -118,6 +120,7 @@ def record(
         dstate: AnyState | None,
         truncate: int | None = None,
         gates: bool = False,
+        inputs: bool = True,
     ) -> Gradients:
         zeros = cell.State(*map(np.zeros_like, state))
         dweights, dxs, dtrace = Weights(*map(np.zeros_like, weights)), np.zeros_like(xs), []
@@ -156,7 +159,7 @@ def record(
             shown = reference.stacked(dtrace[::-1])
         elif gates:  # no steps: the names and shapes of a trace
             shown = reference.trace(cell, weights, xs, state)
-        return Gradients(*dweights, dxs, dstate, doutput, shown)
+        return Gradients(*dweights, dxs if inputs else None, dstate, doutput, shown)
 
     return ys, after, back
 

@@ -4,7 +4,8 @@
 many runs; `Packed.stepper` is for one step at a time. `recorder` prepares them for runs that know
 the way back, with the meaning of `refrnn.backward.loop.record`; its code is compiled when it is
 first called, by itself. float32 and float64, every cell of the table with its own activations, but
-"gru_reset_before" has no way back here: `supports` and `goes_back` say what.
+"gru_reset_before" has no way back here: `supports` and `goes_back` say what. `multiplier` makes
+products of matrices, for what is trained beside the recurrent layers.
 
 **One result.** The bits of a row depend on that row alone: not on how its sequence is cut into
 calls, on the rows beside it, on the number of threads, or on the run; nor on the CPU, as long as it
@@ -22,9 +23,10 @@ after a fork.
 """
 
 from refrnn.kernels.engine import CompileError, Packed, Stepper, pack, run, supports
+from refrnn.kernels.products import multiplier, multiplies
 from refrnn.kernels.recording import Recorder, goes_back, recorder
 
 __all__ = [
-    "CompileError", "Packed", "Recorder", "Stepper", "goes_back", "pack", "recorder", "run",
-    "supports",
+    "CompileError", "Packed", "Recorder", "Stepper", "goes_back", "multiplier", "multiplies",
+    "pack", "recorder", "run", "supports",
 ]  # fmt: skip

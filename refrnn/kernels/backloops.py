@@ -25,6 +25,7 @@ from refrnn.kernels.backplan import (
     DY_ROW,
     FIRST,
     HEAD,
+    INPUTS,
     KEPT,
     KEPT_ROW,
     LAST,
@@ -304,10 +305,11 @@ def loop(cell_name: str, size: int, made_for: Machine, cached: bool) -> Any:
                         cell, size, width, registers, fma, version,
                         base, base + 8 * rows, count,
                     )  # fmt: skip
+                    asked = features if plan[INPUTS] != 0 else 0
                     dx_at, dx_row = dxs.ctypes.data + t * features * size, dxs.strides[0]
                     for target, target_row, factor, panel, columns in (
                         (plan[SUMS], own_row * size, plan[DU], u_panel, units),
-                        (dx_at, dx_row, plan[DX], w_panel, features),
+                        (dx_at, dx_row, plan[DX], w_panel, asked),
                     ):
                         products(
                             count, target, target_row, base + 8 * rows, factor,

@@ -11,6 +11,7 @@ gradients belong to, then for each row and step the address of the state before 
     FIRST, LAST, SHARES,             # of SHARES shares of the rows, FIRST ... LAST - 1 are computed
     BACKWARDS, MASKED, ZERO_OUTPUT,  # 0 or 1
     TRUNCATE,                        # steps of a piece; 0: the sequence is whole
+    INPUTS,                          # 1: dxs are written, 0: they are not
     UNITS,
     ROWS, WINDOW,                    # rows of a share at most; slots
     # what the loop sets
@@ -18,7 +19,7 @@ gradients belong to, then for each row and step the address of the state before 
     DY, DY_ROW,                      # the gradient of its output
     DX, DU, SLOT,                    # the next slots for gradients of its sums, and their distance
     DIRECT, SUMS, DOUT, DC, OWN_ROW, # what has come back to a row: see `backs.step_back`
-) = range(22)
+) = range(23)
 # fmt: on
 
-HEAD = 22
+HEAD = 23

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,7 @@ from refrnn.kernels.plan import (
 from refrnn.kernels.threads import allowed, together
 
 DTYPES = ("float32", "float64")
+NUMBERS = frozenset(map(np.dtype, DTYPES))
 NO_MARKS = np.zeros((0, 0), np.uint8)
 
 Entry = Callable[..., None]
@@ -39,7 +41,7 @@ class CompileError(RuntimeError):
 
 def supports(cell: Cell, dtype: Any) -> bool:
     """Whether there is a kernel: a row of CELLS as it is, tanh and sigmoid and no dropout."""
-    return CELLS.get(cell.name) == cell and np.dtype(dtype).name in DTYPES
+    return CELLS.get(cell.name) == cell and np.dtype(dtype) in NUMBERS
 
 
 # --- the compiled loops ---
@@ -50,6 +52,16 @@ _compiling = threading.RLock()
 @cache
 def _compiled(cell_name: str, dtype_name: str, back: bool = False) -> tuple[Entry, int]:
     """The machine code of a loop, or of that backwards, and the lanes of its vectors."""
+    return _made("backloops" if back else "loops", cell_name, dtype_name)
+
+
+@cache
+def _multiplying(dtype_name: str) -> tuple[Entry, int]:
+    """The machine code of a product of matrices, and the lanes of its vectors."""
+    return _made("productloops", "product", dtype_name)
+
+
+def _made(module: str, name: str, dtype_name: str) -> tuple[Entry, int]:
     try:
         import numba
 
@@ -59,23 +71,19 @@ def _compiled(cell_name: str, dtype_name: str, back: bool = False) -> tuple[Entr
         if config.DISABLE_JIT:
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
         machine, size = loops.host(), np.dtype(dtype_name).itemsize
-        maker: Any = loops
-        if back:
-            from refrnn.kernels import backloops
-
-            maker = backloops
+        maker: Any = import_module(f"refrnn.kernels.{module}")
         signature = maker.signature(numba.from_dtype(np.dtype(dtype_name)))
         try:
-            compiled = maker.loop(cell_name, size, machine, cached=True)
+            compiled = maker.loop(name, size, machine, cached=True)
             compiled.compile(signature)
         except Exception:  # nowhere to write, or a damaged cache: anything else fails again
-            compiled = maker.loop(cell_name, size, machine, cached=False)
+            compiled = maker.loop(name, size, machine, cached=False)
             compiled.compile(signature)
         # to be called directly: the types are known, Numba need not look them up each time
         return compiled.overloads[signature].entry_point, machine.lanes(size)
     except Exception as error:
         raise CompileError(
-            f"the kernel of {cell_name!r} for {dtype_name} cannot be compiled here, because of"
+            f"the kernel of {name!r} for {dtype_name} cannot be compiled here, because of"
             f" {type(error).__name__}: {error}; the NumPy engine needs no compiler"
         ) from error
 

@@ -1,5 +1,6 @@
 """Weights as the kernels read them: panels of vectors, and the plan that points at them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ ALIGNMENT = 64  # of a cache line, and of the widest vector
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Zeros that begin on a cache line."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     room = np.zeros(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + size].view(dtype).reshape(shape)
@@ -24,8 +25,10 @@ def panel(matrix: Array, units: int, lanes: int) -> Array:
     K, wide = matrix.shape
     G = wide // units if units else 0
     blocks = -(-units // lanes)
-    padded = np.zeros((K, G, blocks * lanes), matrix.dtype)
-    padded[:, :, :units] = matrix.reshape(K, G, units)
+    padded = matrix.reshape(K, G, units)
+    if units % lanes:
+        padded = np.zeros((K, G, blocks * lanes), matrix.dtype)
+        padded[:, :, :units] = matrix.reshape(K, G, units)
     found = aligned((blocks, K, G, lanes), matrix.dtype)
     found[...] = padded.reshape(K, G, blocks, lanes).transpose(2, 0, 1, 3)
     return found

@@ -21,9 +21,9 @@ from refrnn.kernels.backplan import (
     BACKWARDS,
     FIRST,
     HEAD,
+    INPUTS,
     ROWS,
     SHARES,
-    TRUNCATE,
     UNITS,
     WINDOW,
 )
@@ -42,7 +42,7 @@ class Gradients(NamedTuple):
     dkernel: Array
     drecurrent_kernel: Array
     dbias: Array
-    dxs: Array
+    dxs: Any  # None where it was not asked for
     dstate: AnyState
     dlast_output: Array
 
@@ -84,9 +84,9 @@ class Recorder(Packed):
     ) -> tuple[Array, AnyState, Back]:
         """As `Packed.run`, and the function that goes back, once:
 
-            back(dys, dlast_output, dstate, truncate=None) -> Gradients
+            back(dys, dlast_output, dstate, truncate=None, inputs=True) -> Gradients
 
-        with arguments as for `refrnn.backward.loop.backward`. The input and the outputs must not be
+        with arguments as for `refrnn.backward.loop.record`. The input and the outputs must not be
         written to before.
         """
         xs, parts = self._readable(xs), self._parts(state, last_output)
@@ -101,13 +101,15 @@ class Recorder(Packed):
             dlast_output: Array | None,
             dstate: AnyState | None,
             truncate: int | None = None,
+            inputs: bool = True,
         ) -> Gradients:
             given = np.zeros_like(parts)
             for part, array in zip(given, dstate or (), strict=False):
                 part[...] = array
             given[-1] = 0 if dlast_output is None else dlast_output
             if dys is None:
-                dys = np.broadcast_to(np.zeros(self.units, self.dtype), ys.shape)
+                zeros = np.zeros(self.units, self.dtype)
+                dys = np.ndarray(ys.shape, self.dtype, zeros, strides=(0, 0, zeros.itemsize))
             elif dys.strides[2] != dys.itemsize or not dys.flags.aligned:
                 dys = np.ascontiguousarray(dys)
             dxs = (np.zeros if settings[1] else np.empty)(xs.shape, self.dtype)
@@ -119,14 +121,15 @@ class Recorder(Packed):
             calls = []
             for first, last in pairwise(cuts):
                 plan = self._back_plan(first, last, shares, rows, steps)
-                plan[BACKWARDS : TRUNCATE + 1] = (*settings, truncate or 0)
+                plan[BACKWARDS : INPUTS + 1] = (*settings, truncate or 0, inputs)
                 room = np.empty(self._room(plan), self.dtype)
                 calls.append(
                     (plan, xs, ys, start, kept, dys, given, *self._kernels, marks, room, dxs,
                      dweights)
                 )  # fmt: skip
             together(self._back, calls)
-            return Gradients(*self._unpacked(dweights), dxs, type(state)(*given[:-1]), given[-1])
+            dstates = type(state)(*given[:-1])
+            return Gradients(*self._unpacked(dweights), dxs if inputs else None, dstates, given[-1])
 
         return ys, type(state)(*parts[:-1]), back
 

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from refrnn import activations, checks, initializers
+from refrnn.cells import Weights
 from refrnn.gates import Array
 from refrnn.layers import context
-from refrnn.layers.masks import has_arrays, leaves, map_arrays, mask_of, with_mask
+from refrnn.layers.masks import NESTED, has_arrays, leaves, map_arrays, mask_of, with_mask
 from refrnn.layers.names import unique_name
 from refrnn.layers.objects import custom_function
 from refrnn.layers.states import initial_state, map_shapes
@@ -84,6 +85,7 @@ class Layer:
     activity_regularizer: Any
     autocast: bool
     _layers: list["Layer"]  # inside this one, as they came
+    _holders: set[str]  # the attributes that may hold some
     _weights: list[Array]  # of this layer itself, those that are trained first
     _weight_names: list[str]
     _trained: int
@@ -101,7 +103,7 @@ class Layer:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         layer = super().__new__(cls)
-        vars(layer).update(_layers=[], _weights=[], _weight_names=[], _trained=0)
+        vars(layer).update(_layers=[], _holders=set(), _weights=[], _weight_names=[], _trained=0)
         vars(layer)["_arguments"] = None if has_table(cls) else arguments_of(cls, args, kwargs)
         return layer
 
@@ -123,14 +125,15 @@ class Layer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if isinstance(value, Layer | list | tuple | dict):
+        if isinstance(value, HOLDERS) and type(value) not in BARE:
+            self._holders.add(name)
             self._find_layers()
 
     def _find_layers(self) -> list["Layer"]:
         """The layers that are attributes, also in lists and dictionaries, as they came."""
         known = set(map(id, self._layers))
-        for name, value in vars(self).items():
-            if name != "_layers":
+        for name, value in vars(self).items() if self._holders else ():
+            if name in self._holders:
                 for layer in _layers_in(value):
                     if id(layer) not in known and layer is not self:
                         known.add(id(layer))
@@ -593,11 +596,15 @@ class Layer:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
+HOLDERS = (Layer, *NESTED)  # what may be a layer, or hold some
+BARE = {activations.Activation, Weights}  # tuples that never hold one
+
+
 def _layers_in(value: Any) -> Iterator[Layer]:
     """The layers in an attribute, in the order in which containers hold them."""
     if isinstance(value, Layer):
         yield value
-    elif isinstance(value, list | tuple | dict):
+    elif isinstance(value, NESTED):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _layers_in(part)
 

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from refrnn import checks
-from refrnn.cells import dot
+from refrnn.cells import Product, dot
 from refrnn.gates import Array
 from refrnn.layers.base import REQUIRED, Layer
 from refrnn.reference import QUIET
@@ -73,6 +73,12 @@ class Dense(Layer):
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Array:
+        x = self.checked(inputs)
+        with QUIET():
+            return self.activation.value(self.sums(x, dot))
+
+    def checked(self, inputs: Any) -> Array:
+        """The input of a call as an array of the layer's dtype; the layer is built for it."""
         x = checks.numbers(self.who, "the input", inputs, self.dtype)
         if x.ndim < 2:
             raise ValueError(
@@ -85,8 +91,9 @@ class Dense(Layer):
             )
         if not self.built:
             self.build(x.shape)
-        with QUIET():
-            y = dot(x, self.kernel)
-            if self.bias is not None:
-                y = y + self.bias
-            return self.activation.value(y)
+        return x
+
+    def sums(self, x: Array, product: Product) -> Array:
+        """What the activation is given: x @ kernel + bias."""
+        z = product(x, self.kernel)
+        return z if self.bias is None else z + self.bias

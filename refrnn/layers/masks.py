@@ -41,20 +41,25 @@ def with_mask(array: Array, mask: Any) -> Array:
     return carrier
 
 
+NESTED = (list, tuple, dict)
+
+
 def map_arrays(function: Callable[[Any], Any], structure: Any) -> Any:
     """`function` of every leaf of nested lists, tuples and dictionaries, those by sorted key."""
+    if not isinstance(structure, NESTED):
+        return function(structure)
     if isinstance(structure, dict):
         parts = {name: map_arrays(function, structure[name]) for name in sorted(structure)}
         return {name: parts[name] for name in structure}
-    if isinstance(structure, list | tuple):
-        mapped = [map_arrays(function, part) for part in structure]
-        named = isinstance(structure, tuple) and hasattr(structure, "_fields")
-        return type(structure)(*mapped) if named else type(structure)(mapped)
-    return function(structure)
+    mapped = [map_arrays(function, part) for part in structure]
+    named = isinstance(structure, tuple) and hasattr(structure, "_fields")
+    return type(structure)(*mapped) if named else type(structure)(mapped)
 
 
 def leaves(structure: Any) -> list[Any]:
     """The leaves of nested lists, tuples and dictionaries, in order."""
+    if not isinstance(structure, NESTED):
+        return [structure]
     found: list[Any] = []
     map_arrays(found.append, structure)
     return found

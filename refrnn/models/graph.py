@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from refrnn.layers import Layer
-from refrnn.layers.masks import leaves, map_arrays
+from refrnn.layers.masks import NESTED, leaves, map_arrays
 from refrnn.layers.symbolic import Call, Symbol, symbols
 
 
@@ -55,12 +55,12 @@ def map_refs(function: Callable[[Ref], Any], structure: Any) -> Any:
     """`structure` with `function` of every Ref in it, dictionaries taken by sorted key."""
     if isinstance(structure, Ref):
         return function(structure)
-    if isinstance(structure, list | tuple):
-        return type(structure)(map_refs(function, part) for part in structure)
-    if isinstance(structure, dict):
-        parts = {name: map_refs(function, structure[name]) for name in sorted(structure)}
-        return {name: parts[name] for name in structure}
-    return structure
+    if not isinstance(structure, NESTED):
+        return structure
+    if not isinstance(structure, dict):
+        return type(structure)([map_refs(function, part) for part in structure])
+    parts = {name: map_refs(function, structure[name]) for name in sorted(structure)}
+    return {name: parts[name] for name in structure}
 
 
 def refs(structure: Any) -> list[Ref]:

@@ -226,10 +226,12 @@ class _Data:
             )
 
     def check_targets(self, step: Step) -> None:
-        """Make targets of what was given, for outputs like those of the first batch."""
+        """Make targets of what was given, for outputs like those of the first row."""
+        first = [array[:1] for array in self.arrays]
         before = step.remembered()
+        step.forget()
         try:
-            tape = step.forward(next(self.in_batches())[0], training=False)
+            tape = step.forward(first if len(first) > 1 else first[0], training=False)
         finally:
             step.recall(before)
         self.targets = step.targets(self.targets, tape, self.rows)

@@ -90,9 +90,9 @@ class Optimizer:
         self.iterations += 1
         for weight, start, end in zip(weights, self._borders, self._borders[1:], strict=False):
             writeable = weight.flags.writeable
-            weight.flags.writeable = True
+            weight.setflags(write=True)
             weight -= change[start:end].reshape(weight.shape)
-            weight.flags.writeable = writeable
+            weight.setflags(write=writeable)
 
     def _build(self, weights: Sequence[Array]) -> None:
         """Make room for gradients and for what is remembered."""

@@ -112,7 +112,13 @@ def _first(values: Array) -> str | None:
 
 def every_layer(layer: Layer) -> list[Layer]:
     """A layer and all that are inside, each once."""
-    found = {id(layer): layer}
-    for _, part in layer.parts():
-        found |= {id(inner): inner for inner in every_layer(part)}
+    found: dict[int, Layer] = {}
+
+    def add(one: Layer) -> None:
+        if id(one) not in found:
+            found[id(one)] = one
+            for _, part in one.parts():
+                add(part)
+
+    add(layer)
     return list(found.values())

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class Step:
             value, dy = self.reduced(self.targets(y, tape), tape)
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss is {value}")
-            gradients = tape.back(dy).weights
+            gradients = tape.of_weights(dy, self.weights)
             try:
                 self.optimizer.apply(gradients, self.weights)
             except FloatingPointError as error:
@@ -103,6 +104,11 @@ class Step:
         """What stateful layers carry, and how often dropout drew."""
         return [layer._carried for layer in self._stateful], [seeds.count for seeds in self._seeds]
 
+    def forget(self) -> None:
+        """Let stateful layers carry nothing, for any number of rows."""
+        for layer in self._stateful:
+            layer._carried = None
+
     def recall(self, before: tuple[list[Any], list[int]]) -> None:
         for layer, carried in zip(self._stateful, before[0], strict=True):
             layer._carried = carried
@@ -118,11 +124,11 @@ def _check_trainable(model: Model, inner: list[Layer], weights: list[Array]) -> 
             f"{model.who}: has no weights to train, expected at least one{why}, because an update"
             " would change nothing"
         )
-    dtypes = sorted({str(w.dtype) for w in weights})
-    if len(dtypes) > 1 or dtypes[0] not in ("float32", "float64"):
+    dtypes = {w.dtype for w in weights}
+    if len(dtypes) > 1 or not dtypes <= {np.dtype("float32"), np.dtype("float64")}:
         raise ValueError(
-            f"{model.who}: the weights to train have dtypes {', '.join(dtypes)}, expected float32"
-            " alone or float64 alone, because an update is made in one dtype"
+            f"{model.who}: the weights to train have dtypes {', '.join(sorted(map(str, dtypes)))},"
+            " expected float32 alone or float64 alone, because an update is made in one dtype"
         )
     for layer in inner:
         if isinstance(layer, ActivityRegularization):
@@ -130,12 +136,21 @@ def _check_trainable(model: Model, inner: list[Layer], weights: list[Array]) -> 
                 f"{layer.who}: is in the model, expected none such, because penalties are no part"
                 " of training here"
             )
-        for name, value in vars(layer).items():
-            if name.endswith(("regularizer", "constraint")) and value is not None:
+        kind: Any = type(layer)
+        for name in _penalties(kind):
+            value = getattr(layer, name, None)
+            if value is not None:
                 raise ValueError(
                     f"{layer.who}: {name} is {value!r}, expected None, because neither penalties"
                     " nor constraints are part of training here"
                 )
+
+
+@cache
+def _penalties(kind: type[Layer]) -> tuple[str, ...]:
+    """The arguments of layers of a class that act in training, and only there."""
+    names = kind.ARGUMENTS | kind.KEYWORDS
+    return tuple(name for name in names if name.endswith(("regularizer", "constraint")))
 
 
 def _without_end(model: Model) -> Model | None:

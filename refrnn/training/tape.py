@@ -1,5 +1,6 @@
 """`record` runs a model or a layer and keeps the way back, which `Tape.back` takes."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from refrnn.layers.states import alike
 from refrnn.layers.subclassing import names_of
 from refrnn.models import Model
 from refrnn.reference import QUIET
-from refrnn.training.rules.passing import Passed, Sums, check, passed
+from refrnn.training.rules.passing import RULES, Flow, Passed, Sums, check, passed
 
 
 class ModelGradients(NamedTuple):
@@ -54,6 +55,23 @@ class Tape:
         Raises ValueError for a wrong number or shape, TypeError for a wrong dtype, before anything
         is computed.
         """
+        sums = Sums()
+        flow = self._back(dy, dmemory, sums)
+        first = next(iter(flow.inputs.values()), [None] * len(self._given))
+        inputs = [_input(x, part) for x, part in zip(self._given, first, strict=True)]
+        weights = [sums.of(weight) for weight in self._layer.trainable_weights]
+        return ModelGradients(weights, inputs, flow.start)
+
+    def of_weights(self, dy: Any, weights: Sequence[Array]) -> list[Array]:
+        """The gradients by some weights alone: `back(dy)`, without the time for those by inputs.
+
+        weights  of the layer, the arrays themselves, as in `trainable_weights`
+        """
+        sums = Sums(inputs=not RULES[type(self._layer)].spares)
+        self._back(dy, None, sums)
+        return [sums.of(weight) for weight in weights]
+
+    def _back(self, dy: Any, dmemory: Any, sums: Sums) -> Flow:
         who = self._layer.who
         dys = _given_back(who, dy, self.outputs)
         if dmemory is not None:
@@ -63,13 +81,8 @@ class Tape:
                 f"{who}: dy and dmemory are None, expected at least one gradient, because without"
                 " one to begin with every gradient is zero"
             )
-        sums = Sums()
         with QUIET():
-            flow = self._made.back(dys, sums, dmemory)
-        first = next(iter(flow.inputs.values()), [None] * len(self._given))
-        inputs = [_input(x, part) for x, part in zip(self._given, first, strict=True)]
-        weights = [sums.of(weight) for weight in self._layer.trainable_weights]
-        return ModelGradients(weights, inputs, flow.start)
+            return self._made.back(dys, sums, dmemory)
 
 
 def record(

@@ -22,12 +22,13 @@ class Run(NamedTuple):
 
     ys     (B, T, H)
     state  after the last step
-    back   (dys, dlast_output, dstate) -> Gradients, each of the three None for zeros
+    back   (dys, dlast_output, dstate, inputs=True) -> Gradients, each of the three None for zeros;
+           without `inputs` dxs is None
     """
 
     ys: Array
     state: Any
-    back: Callable[[Array | None, Array | None, Any], Gradients]
+    back: Callable[..., Gradients]
 
 
 def run(
@@ -43,9 +44,9 @@ def run(
     mask = of_x[0][:, None]  # (B, 1, F)
     ys, after, back = record(xs * mask, state, **options)
 
-    def way_back(*gradients: Any) -> Gradients:
-        found = back(*gradients)
-        return found._replace(dxs=found.dxs * mask)
+    def way_back(*gradients: Any, inputs: bool = True) -> Gradients:
+        found = back(*gradients, inputs=inputs)
+        return found._replace(dxs=found.dxs * mask if inputs else None)
 
     return Run(ys, after, way_back)
 
@@ -68,9 +69,11 @@ def _by_rows(
         )
         runs.append(record(xs[row, None], _row(state, row), **_row(options, row)))
 
-    def back(dys: Array | None, dlast_output: Array | None, dstate: Any) -> Gradients:
+    def back(
+        dys: Array | None, dlast_output: Array | None, dstate: Any, inputs: bool = True
+    ) -> Gradients:
         found = [
-            way(*(_row(given, row) for given in (dys, dlast_output, dstate)))
+            way(*(_row(given, row) for given in (dys, dlast_output, dstate)), inputs=inputs)
             for row, (*_, way) in enumerate(runs)
         ]
         weights = Weights(*map(np.zeros_like, cell.arrays))
@@ -82,7 +85,7 @@ def _by_rows(
             )
         return Gradients(
             *weights,
-            np.concatenate([one.dxs for one in found]),
+            np.concatenate([one.dxs for one in found]) if inputs else None,
             _stacked([one.dstate for one in found]),
             np.concatenate([one.dlast_output for one in found]),
         )

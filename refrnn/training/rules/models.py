@@ -12,7 +12,7 @@ from refrnn.layers.masks import leaves
 from refrnn.layers.subclassing import names_of
 from refrnn.models import Model, Node, Ref
 from refrnn.models.graph import map_refs, refs
-from refrnn.training.rules.passing import Flow, Passed, Rule, Sums, check, passed
+from refrnn.training.rules.passing import RULES, Flow, Passed, Rule, Sums, check, passed
 
 
 def check_parts(layer: Layer, training: bool) -> None:
@@ -52,7 +52,9 @@ def model(layer: Model, given: dict[str, Any], memory: dict[Any, Any] | None) ->
             key = node.layer.name, node.call
             outputs = [Ref(*key, k) for k in range(len(leaves(step.outputs)))]
             dmine = (dmemory or {}).get(key)
-            flow = step.back([found.get(ref) for ref in outputs], sums, dmine)
+            needed = sums.inputs or not RULES[type(node.layer)].spares or _inside(layer, node)
+            dys_here = [found.get(ref) for ref in outputs]
+            flow = step.back(dys_here, sums.asked(needed), dmine)
             if flow.start is not None:
                 starts[key] = flow.start
             for name, parts in flow.inputs.items():
@@ -63,6 +65,12 @@ def model(layer: Model, given: dict[str, Any], memory: dict[Any, Any] | None) ->
         return Flow({"inputs": _as_given(layer, given["inputs"], dinputs)}, starts or None)
 
     return Passed(map_refs(values.__getitem__, graph.outputs), back, after or None)
+
+
+def _inside(layer: Model, node: Node) -> bool:
+    """Whether a layer of a model is called on what another has made."""
+    inputs = {item.name for item in layer.graph.inputs}
+    return any(ref.layer not in inputs for ref in refs([node.args, node.kwargs]))
 
 
 def _ends(structure: Any) -> list[Any]:
@@ -85,4 +93,4 @@ def _as_given(layer: Model, given: Any, gradients: list[Array | None]) -> list[A
     return [named[name] for name in sorted(named)]
 
 
-MODEL = Rule(model, check_parts)
+MODEL = Rule(model, check_parts, spares=True)

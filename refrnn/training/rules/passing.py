@@ -17,10 +17,23 @@ from refrnn.layers.subclassing import names_of
 
 
 class Sums:
-    """The gradients of weights, added up over all calls of the layers that have them."""
+    """The gradients of weights, added up over all calls of the layers that have them.
 
-    def __init__(self) -> None:
+    inputs  whether the gradients of the input are asked for too; a rule that `spares` them need
+            not make them where they are not
+    """
+
+    def __init__(self, inputs: bool = True) -> None:
+        self.inputs = inputs
         self._found: dict[int, tuple[Array, Array]] = {}
+
+    def asked(self, inputs: bool) -> "Sums":
+        """The same sums for another layer, whose inputs' gradients are asked for or not."""
+        if inputs == self.inputs:
+            return self
+        other = Sums(inputs)
+        other._found = self._found
+        return other
 
     def add(self, weight: Array | None, gradient: Array | None) -> None:
         """One more part of the gradient of a weight; nothing for a weight that is not there."""
@@ -71,12 +84,14 @@ def anything(layer: Layer, training: bool) -> None:
 class Rule(NamedTuple):
     """How gradients go back through the layers of one class.
 
-    run    (layer, arguments of call by name, memory or None) -> Passed
-    check  (layer, training): raises ValueError for a layer that they cannot go back through
+    run     (layer, arguments of call by name, memory or None) -> Passed
+    check   (layer, training): raises ValueError for a layer that they cannot go back through
+    spares  whether the way back heeds `Sums.inputs`: it is False for no others
     """
 
     run: Callable[[Any, dict[str, Any], Any], Passed]
     check: Callable[[Any, bool], None] = anything
+    spares: bool = False
 
 
 RULES: dict[type[Layer], Rule] = {}

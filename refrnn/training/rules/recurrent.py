@@ -100,7 +100,7 @@ def _checked(layer: RNN, memory: Memory, rows: int) -> Memory:
     return memory
 
 
-ChainBack = Callable[[Array | None, Array | None, list[Array], Sums], tuple[Array, Memory]]
+ChainBack = Callable[[Array | None, Array | None, list[Array], Sums], tuple[Any, Memory]]
 
 
 def _chain(
@@ -135,12 +135,13 @@ def _chain(
 
     def back(
         dys: Array | None, dlast: Array | None, dstates: list[Array], sums: Sums
-    ) -> tuple[Array, Memory]:
+    ) -> tuple[Array | None, Memory]:
         rest, dstarts, last = list(dstates), [], dlast
         dlast_output = None
         for cell, run in reversed(list(zip(cells, runs, strict=True))):
             parts = [rest.pop() for _ in cell.math.State._fields][::-1]
-            found = run.back(dys, last, cell.math.State(*parts))
+            asked = sums.inputs or cell is not cells[0]
+            found = run.back(dys, last, cell.math.State(*parts), inputs=asked)
             for name in ("kernel", "recurrent_kernel", "bias"):
                 sums.add(getattr(cell, name), getattr(found, f"d{name}"))
             dys, last = found.dxs, None
@@ -159,4 +160,4 @@ def _nested(layer: RNN, states: list[Any]) -> Any:
     return parts if isinstance(layer.cell, StackedRNNCells) else parts[0]
 
 
-RECURRENT = Rule(recurrent, check)
+RECURRENT = Rule(recurrent, check, spares=True)
