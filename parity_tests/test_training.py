@@ -524,6 +524,18 @@ def test_a_label_outside_the_classes_is_refused_wherever_it_is() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(model.weights, before, strict=True))
 
 
+def test_a_batch_without_rows_changes_nothing() -> None:
+    model = refrnn.Sequential([layers.Input((2,)), layers.Dense(1)])
+    adam, before = training.Adam(), [w.copy() for w in model.get_weights()]
+    training.train_on_batch(model, np.ones((3, 2)), np.zeros((3, 1)), optimizer=adam)
+    moved = model.get_weights()
+    with pytest.raises(ValueError, match="the batch has no rows, expected at least one"):
+        training.train_on_batch(model, np.ones((0, 2)), np.zeros((0, 1)), optimizer=adam)
+    assert adam.iterations == 1
+    assert not any(np.array_equal(a, b) for a, b in zip(before, moved, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), moved, strict=True))
+
+
 def test_train_on_batch_needs_an_optimizer_that_remembers() -> None:
     with pytest.raises(ValueError, match="optimizer is 'adam', expected an optimizer of refrnn"):
         training.train_on_batch(small(), X, Y, "mse", "adam")  # type: ignore[arg-type]

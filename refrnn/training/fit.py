@@ -54,7 +54,8 @@ def fit(
     x                 the inputs of all rows, as the model takes them
     y                 the targets of all rows, as the loss takes them
     loss, optimizer   by name, or an object of refrnn.training. An optimizer that is given goes on
-                      from what it remembers, and can be used for this model only
+                      from what it remembers, which is of one model: another takes a new one, and
+                      one of other shapes is refused
     batch_size        rows of an update; the last batch of an epoch has what is left
     shuffle           take the rows in a new order each epoch: as in Keras, but not in its order,
                       because TensorFlow's random numbers for it are not reproduced

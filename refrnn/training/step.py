@@ -54,6 +54,11 @@ class Step:
         """Targets as the loss takes them, for the outputs of `tape`, or more `rows` of such."""
         outputs = np.asarray(tape.outputs)
         batch = len(outputs) if rows is None else rows
+        if not batch:
+            raise ValueError(
+                f"{self.model.who}: the batch has no rows, expected at least one, because the mean"
+                " over none is no loss"
+            )
         return self.loss.targets(y, (batch, *outputs.shape[1:]), outputs.dtype)
 
     def reduced(self, y: Array, tape: Tape) -> tuple[float, Array]:
@@ -84,7 +89,7 @@ class Step:
             self.recall(before)
             arose = origin(self.model, x)
             self.recall(before)
-            words = arose or "all outputs are finite, so numbers grew too large after them"
+            words = arose or "all outputs are finite, so it arose in the loss or on the way back"
             raise FloatingPointError(f"{error}: {words}") from None
         except BaseException:
             self.recall(before)

@@ -108,7 +108,8 @@ def record(
     A layer with recurrent_dropout, or with dropout and implementation=1, is run with its masks
     multiplied into its kernels: outputs differ from those of a call by rounding.
 
-    The arrays that are given must not be written to before the way back is gone.
+    The arrays that are given must not be written to, nor the weights changed, before the way back
+    is gone: it uses both.
 
     Raises ValueError for a layer without a rule, by name, and for a mask, a state or a memory that
     it does not take, before anything is computed; and what the call raises.
