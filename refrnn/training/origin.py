@@ -113,12 +113,10 @@ def _first(values: Array) -> str | None:
 def every_layer(layer: Layer) -> list[Layer]:
     """A layer and all that are inside, each once."""
     found: dict[int, Layer] = {}
-
-    def add(one: Layer) -> None:
+    waiting = [layer]
+    while waiting:
+        one = waiting.pop()
         if id(one) not in found:
             found[id(one)] = one
-            for _, part in one.parts():
-                add(part)
-
-    add(layer)
+            waiting += [part for _, part in reversed(one.parts())]
     return list(found.values())
