@@ -88,7 +88,7 @@ def relu(
     `threshold`, negative_slope * (x - threshold). With `max_value` negative x gives 0 as well."""
     if negative_slope != 0 and max_value is None and threshold == 0:
         return leaky_relu(x, negative_slope)
-    y = _where(x > threshold, x, 0, x) if threshold != 0 else _keep_nan(x, np.maximum(x, 0))
+    y = _where(x > threshold, x, 0, x) if threshold != 0 else np.maximum(x, 0)  # NaN stays
     if max_value is not None:
         y = np.minimum(np.maximum(y, 0), _constant(max_value, x))
     if negative_slope != 0:
@@ -105,7 +105,8 @@ def d_relu(
     if negative_slope != 0 and max_value is None and threshold == 0:
         return d_leaky_relu(x, negative_slope)
     if max_value is None:
-        return _where(x > threshold, 1, negative_slope, x)
+        above = x > threshold
+        return _where(above, 1, negative_slope, x) if negative_slope else above.astype(x.dtype)
     rising = (x > threshold) & (x > 0) & (x < max_value)
     return _where(rising, 1, _where(x > threshold, 0, negative_slope, x), x)
 
