@@ -178,8 +178,8 @@ def adapter_works(masks: bool = True, gru: bool = True) -> list[Work]:
         ]
         if masks:
             works += [
-                Work(replace(case, mask="right"), "float32", False, True),
-                Work(replace(backwards, mask="right"), "float32", False, True),
+                Work(replace(case, mask="right"), "float32", False, True, ((2, 1, 2),)),
+                Work(replace(backwards, mask="right"), "float32", False, True, ((2, 3),)),
                 Work(replace(case, mask="right"), "float64", bidirectional=True),
             ]
     return works

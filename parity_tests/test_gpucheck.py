@@ -8,19 +8,24 @@ recorded. That a GPU gives such numbers is what test_cudnn.py shows, where there
 import importlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import test_cudnn
 from cudnn_model import Here, Model, Telling, adapter_works, block, blocks, computed, told
 
-from refrnn import backward, goldens, gpucheck
+from refrnn import backward, engines, goldens, gpucheck, kernels
 from refrnn.cases import Case
 from refrnn.cells import CELLS
 from refrnn.cli import main
@@ -29,11 +34,13 @@ from refrnn.gpucheck import cases, judging, recording, running
 from refrnn.gpucheck.cases import Job
 from refrnn.gpucheck.judging import AGREES, DIFFERS, REACHED, REFUSED, UNPROVEN
 from refrnn.gpucheck.table import Report
-from refrnn.oracles import Unavailable
-from refrnn.oracles.cudnn import fronts, host, keras, log, vectors
+from refrnn.oracles import Unavailable, process
+from refrnn.oracles.cudnn import direct, fronts, host, keras, log, vectors
+from refrnn.oracles.cudnn import torch as torch_front
 from refrnn.oracles.cudnn.fronts import FRONTS
 from refrnn.oracles.cudnn.log import Log, parse
 from refrnn.oracles.cudnn.work import NUMBERS, Work
+from refrnn.oracles.process import Ended
 
 LOGS = Path(__file__).parent / "fixtures" / "cudnn"
 LSTM = Case("LSTM", rows=3, steps=11, features=5, units=7, dtype="float32")
@@ -260,6 +267,43 @@ def test_a_state_that_is_not_handed_on_differs() -> None:
     assert "in chunks of 1" in found.notes[0]
 
 
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_rows_with_a_length_are_cut_too(precision: str, backwards: bool) -> None:
+    """A row that has ended keeps its state; it is in no call, for few take a length of 0."""
+    seen: list[Any] = []
+
+    class Strict(Model):
+        def call(self, layer: Any, work: Work, x: Any, state: Any, mask: Any, dy: Any) -> Any:
+            assert mask.any(1).all()
+            assert len(x) == len(mask) == len(state[0])
+            seen.append((len(x), x.shape[1]))
+            return super().call(layer, work, x, state, mask, dy)
+
+    options = {"go_backwards": True} if backwards else {}
+    # with seed 3 no row has all the steps: there are chunks without any row
+    case = replace(LSTM, mask="right", options=options, dtype=NUMBERS[precision], seed=3)
+    lengths = np.array(Work(case, precision).arrays().lengths)
+    assert lengths.max() < LSTM.steps
+    assert lengths.min() < lengths.max()
+    found = row(Work(case, precision, cuts=CUTS), Strict())
+    assert found.verdict == AGREES, found
+    assert found.chunked is not None
+    chunks = [rows for rows, steps in seen if steps == 1]
+    want = [(lengths > t).sum() for t in range(LSTM.steps) if (lengths > t).any()]
+    assert chunks[: len(want)] == (want[::-1] if backwards else want)
+
+    model = Model()
+    answer = model.run(Work(case, precision, cuts=CUTS), "packed")
+    last = answer.runs[-1]
+    for name, array in answer.runs[0].outputs.items():
+        assert {run.outputs[name].dtype for run in answer.runs} == {array.dtype}
+    lost = {**last.outputs, "h": last.outputs["h"] * (lengths == lengths.max())[:, None]}
+    answer = answer._replace(runs=[*answer.runs[:-1], last._replace(outputs=lost)])
+    work = Work(case, precision, cuts=CUTS)
+    assert judging.judged("torch-packed", work, answer, {}).verdict == DIFFERS
+
+
 def test_a_wrong_gradient_differs() -> None:
     work = Work(LSTM, "float32", training=True)
     answer = Model().run(work, "packed")
@@ -350,6 +394,7 @@ def test_what_a_front_end_raises_is_told() -> None:
 
     found = row(Work(LSTM, "float32"), Broken())
     assert found.verdict == REFUSED
+    assert found.unsupported
     assert found.notes == ["refused: RuntimeError: CUDNN_STATUS_NOT_SUPPORTED"]
     masked = Work(replace(LSTM, mask="left"), "float32", on_cudnn=False)
     assert row(masked, Broken(), "tf-function").verdict == AGREES
@@ -395,7 +440,7 @@ def test_every_front_end_of_keras_has_what_must_not_arrive() -> None:
 def test_cuttings_have_the_sum_of_the_steps() -> None:
     for job in cases.jobs(list(FRONTS), list(NUMBERS)):
         assert all(sum(sizes) == job.work.case.steps for sizes in job.work.cuts)
-        if job.work.on_cudnn and job.work.case.mask is None and not job.work.bidirectional:
+        if job.work.on_cudnn and not job.work.bidirectional:
             flips = job.front == "keras-jax" and "go_backwards" in job.work.case.options
             assert bool(job.work.cuts) == (job.work.case.steps > 1 and not flips)
 
@@ -504,6 +549,48 @@ def test_what_is_missing_is_told_and_fails_only_where_it_is_required(
     assert "required and not proven: jax" in report.failures
     monkeypatch.setenv(gpucheck.REQUIRE, "0")
     assert checked(names, start=start).status == 0
+    monkeypatch.setenv(gpucheck.REQUIRE, "direct-small-h, torch")  # a list; torch is not asked for
+    assert checked(names, start=start).required == ["direct-small-h"]
+    assert checked(names, start=start).status == 0
+    monkeypatch.setenv(gpucheck.REQUIRE, "jax")
+    assert checked(names, start=start).status == 1
+    monkeypatch.setenv(gpucheck.REQUIRE, "all")
+    with pytest.raises(CannotJudge, match="REFRNN_REQUIRE_GPU all: 'all' is unknown, expected"):
+        checked(names, start=start)
+
+
+def test_all_are_required_but_those_that_may_refuse_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpucheck.REQUIRE, "1")
+    required = gpucheck.required_here(list(FRONTS))
+    assert set(FRONTS) - set(required) == {"direct-static", "direct-small-h"}
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_the_tests_on_a_gpu_tell_an_error_from_an_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(report: Report) -> str:
+        try:
+            test_cudnn.test_a_front_end_agrees_on_cudnn(report, "torch", "float32")
+        except (pytest.skip.Exception, pytest.fail.Exception, AssertionError) as error:
+            return f"{type(error).__name__}: {error}"
+        return "passed"
+
+    right = checked(["torch"])
+    ended = checked(["torch"], start=starting(Failing(Ended("ended with -11"))))
+    broken = checked(["torch"], start=starting(Failing(TypeError("missing an argument"))))
+    picky = checked(["torch"], start=starting(Failing(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))))
+    absent = checked(["torch"], missing=["cudnn.torch:Torch"])
+    cut = replace(right, missing={("torch", "float32"): "ended with -11"})
+    assert told(right) == "passed"
+    for report, words in ((ended, "ended with -11"), (broken, "TypeError"), (cut, "to its end")):
+        assert told(report).startswith("AssertionError")
+        assert words in told(report)
+    for report in (picky, absent):
+        assert told(report).startswith("Skipped")
+    monkeypatch.setenv(gpucheck.REQUIRE, "tf,torch")
+    for report in (picky, absent):
+        assert told(report).startswith("Failed")
+    monkeypatch.setenv(gpucheck.REQUIRE, "tf")
+    assert told(absent).startswith("Skipped")
 
 
 @pytest.mark.usefixtures("at_hand")
@@ -521,22 +608,155 @@ def test_a_required_front_end_must_not_refuse() -> None:
     assert checked(["direct-small-h"], ["direct-small-h"], start=start).status == 1
 
 
-@pytest.mark.usefixtures("at_hand")
-def test_a_process_that_ends_early_takes_only_its_own_with_it() -> None:
-    class Mortal(Here):
-        def ask(self, method: str, *arguments: Any) -> Any:
-            if method == "run" and arguments[0].case.layer == "GRU":
-                raise RuntimeError("its process ended with -6: CUDA error")
-            return super().ask(method, *arguments)
+class Failing(Here):
+    """A front end whose process fails at a question."""
+
+    def __init__(self, error: Exception, method: str = "run", layer: str = "GRU") -> None:
+        super().__init__(Model())
+        self.error, self.method, self.layer = error, method, layer
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        if method == self.method and (not arguments or arguments[0].case.layer == self.layer):
+            raise self.error
+        return super().ask(method, *arguments)
+
+
+def starting(oracle: Here, of: str = "cudnn.torch:Torch") -> Callable[..., running.Child]:
+    """This in the place of one front end; models of the others."""
 
     def start(made_by: str, precision: str, folder: str) -> running.Child:
-        if made_by == "cudnn.torch:Torch":
-            return running.Child(Mortal(Model()), {})
+        if made_by == of:
+            return running.Child(oracle, {"flag": precision})
         return started()(made_by, precision, folder)
 
+    return start
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_process_that_ends_early_takes_only_its_own_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = starting(Failing(Ended("its process ended with -11: CUDA error"), layer="LSTM"))
     report = checked(["torch", "direct-small-h"], start=start)
     assert {row.front for row in report.rows} == {"torch", "direct-small-h"}
-    assert "ended with -6" in report.missing["torch", "float32"]
+    assert "ended with -11" in report.missing["torch", "float32"]
+    (ended,) = [row for row in report.rows if row.verdict == REFUSED]
+    assert (ended.front, ended.layer) == ("torch", "LSTM")
+    assert "ended with -11" in ended.notes[0]
+    assert report.status == 1  # though nothing is required
+    assert "1 of torch failed: see the notes" in report.failures
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"torch in float32: \d+ of \d+ cases, \d+ s", first)
+    done, of = re.findall(r"\d+ of \d+", first)[0].split(" of ")
+    assert int(done) < int(of)
+    assert second.startswith("direct-small-h in float32: ")
+
+
+@pytest.mark.usefixtures("at_hand")
+@pytest.mark.parametrize("error", [TypeError("missing an argument"), BrokenPipeError(32, "pipe")])
+def test_an_error_of_an_adapter_fails_its_cases_alone(error: Exception) -> None:
+    report = checked(["torch"], start=starting(Failing(error)))
+    verdicts = {(row.layer, row.verdict) for row in report.rows}
+    assert verdicts == {("SimpleRNN", AGREES), ("LSTM", AGREES), ("GRU", REFUSED)}
+    assert report.missing == {}
+    assert report.status == 1
+    assert type(error).__name__ in str(report)
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_versions_that_are_not_told_lose_no_case() -> None:
+    failing = Failing(AttributeError("cublasLtGetVersion"), "versions")
+    report = checked(["torch"], start=starting(failing))
+    assert report.status == 0, report
+    assert report.missing == {}
+    assert report.versions == {"torch": {"not told": "AttributeError: cublasLtGetVersion"}}
+
+
+def _short(work: Work, flat: list[Any]) -> list[Any]:
+    """y without its last step."""
+    return [flat[0][:, :-1], *flat[1:]]
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_outputs_of_a_wrong_shape_differ_and_lose_no_report(tmp_path: Path) -> None:
+    model = Model()
+    model.changed = lambda work, flat: _short(work, flat) if work.case.layer == "GRU" else flat
+    start = starting(Here(model))
+    report = gpucheck.checked(["torch"], [], ["float32"], tmp_path, start=start)
+    wrong = [row for row in report.rows if row.layer == "GRU"]
+    assert wrong
+    assert {row.verdict for row in wrong} == {DIFFERS}
+    assert all("cannot be judged: ValueError: " in row.notes[0] for row in wrong)
+    assert not any(row.proven for row in wrong)
+    assert {row.verdict for row in report.rows if row.layer != "GRU"} == {AGREES}
+    assert report.status == 1
+    assert not list(tmp_path.glob("gru*"))
+    assert list(tmp_path.glob("lstm*"))
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_warning_of_a_slow_engine_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where warnings are errors: the judge runs refrnn, whose kernels may not compile."""
+
+    def broken(*arguments: Any) -> Any:
+        raise kernels.CompileError("no compiler")
+
+    monkeypatch.setattr(kernels, "pack", broken)
+    monkeypatch.setattr(engines, "_broken", [])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("error")
+        report = checked(["torch"])
+    assert report.status == 0, report
+    assert ["runs on its NumPy engine" in str(warning.message) for warning in told] == [True]
+
+
+# --- a process that hangs -------------------------------------------------------------------------
+
+HANGING = """
+import os, sys, threading, time, types
+class Oracle:
+    def run(self, seconds):
+        time.sleep(seconds)
+        return "done"
+    def end(self):
+        os._exit(7)
+    def stay(self):
+        threading.Thread(target=time.sleep, args=(600,)).start()
+sys.modules["refrnn.oracles.hanging"] = types.SimpleNamespace(Oracle=Oracle)
+"""
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> process.Apart:
+    """An oracle that answers late, in a process of its own."""
+    (tmp_path / "sitecustomize.py").write_text(HANGING)
+    monkeypatch.setattr(process, "ENDING", 1.0)
+    return process.Apart("hanging:Oracle", {"PYTHONPATH": str(tmp_path)}, 60.0)
+
+
+def test_a_process_that_hangs_is_killed(hanging: process.Apart) -> None:
+    assert hanging.ask("run", 0) == "done"
+    hanging.limit = 0.3
+    began = time.perf_counter()
+    with pytest.raises(Ended, match=r"killed, 0.3 s without an answer"):
+        hanging.ask("run", 600)
+    assert time.perf_counter() - began < 30
+    with pytest.raises(Ended):  # asked once more, it is still gone
+        hanging.ask("run", 0)
+
+
+def test_a_process_that_ends_says_how(hanging: process.Apart) -> None:
+    with pytest.raises(Ended, match="ended with 7"):
+        hanging.ask("end")
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed(hanging: process.Apart) -> None:
+    hanging.ask("stay")
+    child = hanging._child
+    began = time.perf_counter()
+    process.end(child, hanging._said)
+    assert child.returncode == -9
+    assert time.perf_counter() - began < 30
 
 
 def test_here_it_explains_itself_and_exits_2(
@@ -581,7 +801,8 @@ def test_what_is_not_installed_is_told() -> None:
         (["--fronts", "torch,pytorch"], "'pytorch' is unknown, expected some of tf, tf-function"),
         (["--fronts", "torch", "--require", "tf"], "tf is not among those of --fronts"),
         (["--precisions", "float8"], "'float8' is unknown, expected some of float64"),
-        (["--record", "/no/such/folder"], "no such folder"),
+        (["--record", "/no/such/folder"], "no such folder /no/such"),
+        (["--record", __file__], "File exists, expected a folder"),
     ],
 )
 def test_bad_arguments_are_refused(
@@ -666,24 +887,210 @@ def test_without_a_gpu_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("at_hand")
 def test_recordings_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "LARGEST", 20_000)
+    monkeypatch.setattr(cases, "RECORDED", ((3, 33, 24, 40), (9, 11, 1, 1)))
     report = gpucheck.checked(["jax"], [], ["float32"], tmp_path, start=started())
-    assert sum(path.stat().st_size for path in tmp_path.glob("*.npz")) <= 20_000
-    assert "all files are over 20000 bytes" in report.recorded[-1]
+    (small,) = tmp_path.glob("*.npz")  # though it is not the first by its name
+    assert small.name == "lstm-b9t11f1h1-float32.npz"
+    assert small.stat().st_size <= 20_000
+    skipped = [said for said in report.recorded if "all files are over 20000 bytes" in said]
+    assert [said.split(":")[1].strip() for said in skipped] == [
+        f"lstm-{way}b3t33f24h40-float32.npz" for way in ("", "bidirectional-", "lengths-")
+    ]
+
+
+def test_all_recordings_together_stay_small(tmp_path: Path) -> None:
+    """The second shape is large: in training it has gradients in every variant."""
+    made = cases.recorded(list(FRONTS), list(NUMBERS))
+    large = [job.work for job in made if job.work.case.units == cases.RECORDED[1][3]]
+    assert large
+    assert not any(work.with_gradients for work in large)
+    small = [work for work in (job.work for job in made) if work not in large]
+    assert any(work.with_gradients for work in small)
+    done, model, found = running.Done(), Model(), {}
+
+    def with_other_bits(work: Work, flat: list[Any]) -> list[Any]:
+        """Those of chunks, each the last bit of its format: they are stored then."""
+        if flat[0].shape[1] == work.case.steps:
+            return flat
+        last = 1 << {"float16": 13, "bfloat16": 16}.get(work.precision, 0)
+        return [(a.view(f"u{a.itemsize}") ^ last).view(a.dtype) for a in map(np.array, flat)]
+
+    model.changed = with_other_bits
+    for k, (front, work) in enumerate(made):
+        key = f"{work} in {work.precision}"
+        if key not in found:
+            answer = model.run(replace(work, repeats=1), FRONTS[front].way)
+            found[key] = answer, judging.judged(front, work, answer, {"flag": "set"})
+        done.answers[k], done.rows[k] = found[key]
+    said, unwritten = recording.write(dict(enumerate(made)), done, "a model", tmp_path)
+    assert unwritten == ""
+    assert all(line.startswith("recorded: ") for line in said), said
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_one_that_cannot_be_recorded_leaves_the_others(tmp_path: Path) -> None:
+    """The log of one front end does not tell the algorithm, without which there is no proof."""
+    model = Model()
+    model.lies = lambda work, made: [
+        text.replace("algo: ", "other: ") for text in Model().told(work, made)
+    ]
+    names = ["torch", "jax"]
+    report = gpucheck.checked(names, [], ["float32"], tmp_path, start=starting(Here(model)))
+    assert report.unwritten == ""
+    failed = [said for said in report.recorded if said.startswith("not recorded: ")]
+    assert len(failed) == len(cases.recorded(["torch"], ["float32"]))
+    assert all(said.startswith("not recorded: torch in float32, ") for said in failed)
+    assert all("proof has algorithm ''" in said for said in failed)
+    for path in tmp_path.glob("*.npz"):
+        (variant,) = goldens.read(path).variants
+        assert variant.name == "jax, asked for float32"
+    assert list(tmp_path.glob("lstm*.npz"))
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_what_no_one_rounding_explains_is_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = running.Done()
+    (job, *_) = cases.recorded(["torch"], ["tf32"])
+    answer = Model().run(job.work, "plain")
+    done.answers[0] = answer
+    right = judging.judged("torch", job.work, answer, {})
+    done.rows[0] = replace(right, measured="within tf32")
+    said, _ = recording.write({0: job}, done, "a model", tmp_path)
+    (line,) = said
+    assert line.startswith(f"not recorded: torch in tf32, {job.work}: is within tf32")
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_recording_says_which_variables_were_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    gpucheck.checked(["jax"], [], ["float32"], tmp_path / "new", start=started())
+    path = next((tmp_path / "new").glob("*.npz"))  # in a folder that was made for it
+    (variant,) = goldens.read(path).variants
+    assert variant.provenance["asked"]["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert variant.provenance["asked"]["precision"] == "float32"
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_logs_are_kept_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def start(made_by: str, precision: str, folder: str) -> running.Child:
+        seen.append(Path(folder))
+        (seen[-1] / "cudnn_1.log").write_text("I! CuDNN")
+        return started()(made_by, precision, folder)
+
+    checked(["jax"], start=start)
+    assert not seen[0].exists()
+    for name in ("kept", "kept"):  # made the first time
+        monkeypatch.setenv(running.KEEP, str(tmp_path / name))
+        checked(["jax"], start=start)
+    assert [path.parent for path in seen[1:]] == [tmp_path / "kept"] * 2
+    assert seen[1] != seen[2]
+    assert all((path / "cudnn_1.log").read_text() == "I! CuDNN" for path in seen[1:])
+    monkeypatch.setenv(running.KEEP, "/no/such/folder")
+    with pytest.raises(CannotJudge, match="REFRNN_KEEP_LOGS /no/such/folder: no such folder"):
+        checked(["jax"], start=start)
 
 
 @pytest.mark.usefixtures("at_hand")
 def test_a_folder_that_cannot_be_written_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """After the report, which is not lost."""
+
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(goldens, "write", full)
-    with pytest.raises(CannotJudge, match="No space left"):
-        gpucheck.checked(["jax"], [], ["float32"], tmp_path, start=started())
+    run = running.run
+    monkeypatch.setattr(running, "run", lambda jobs, start: run(jobs, started()))
+    asked = ["gpucheck", "--fronts", "jax", "--precisions", "float32", "--record", str(tmp_path)]
+    json = tmp_path / "report.json"
+    assert main([*asked, "--json", str(json)]) == 2
+    out, err = capsys.readouterr()
+    assert "agrees: jax; " in out
+    assert "not recorded: lstm-b3t11f5h7-float32.npz: " in out
+    assert "No space left on device" in err.splitlines()[-1]
+    assert json.exists()
 
 
 # --- the adapters, cuDNN's operation replaced by a model of it ------------------------------------
+
+
+def test_gradients_at_padded_steps_are_zeros() -> None:
+    """cuDNN does not write them, so that they are what was in memory."""
+
+    class Unwritten(Model):
+        def call(self, layer: Any, work: Work, *others: Any) -> Any:
+            made = super().call(layer, work, *others)
+            mask = others[2]
+            if mask is not None and "x" in made.gradients:
+                made.gradients["x"] = np.where(mask[:, :, None], made.gradients["x"], np.nan)
+            return made
+
+    for options in ({}, {"go_backwards": True}):
+        case = replace(LSTM, mask="right", options=options)
+        work = Work(case, "float32", training=True)
+        found = row(work, Unwritten())
+        assert found.verdict == AGREES, found
+        live = work.arrays().mask
+        assert live is not None
+        assert not live.all()
+        assert not Unwritten().run(work, "plain").gradients["x"][~live].any()
+
+
+def test_a_library_that_does_not_tell_its_version_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maps = "".join(
+        f"1-2 r-xp 0 00:00 1 /there/{name}.so.9\n" for name in ("libcudnn", "libcublasLt")
+    )
+
+    class Maps:
+        exists = staticmethod(lambda: True)
+        read_text = staticmethod(lambda: maps)
+
+    class Told:
+        def __call__(self) -> int:
+            return 92800
+
+    def load(path: str) -> Any:
+        if "cublasLt" in path:
+            raise OSError(f"{path}: cannot open shared object file")
+        return type("Library", (), {"cudnnGetVersion": Told()})  # and no cudnnGetCudartVersion
+
+    monkeypatch.setattr(host, "Path", lambda path: Maps if "maps" in path else Path(path))
+    monkeypatch.setattr(host.ctypes, "CDLL", load)
+    told = host.libraries()
+    assert told == {"libraries": "libcublasLt.so.9, libcudnn.so.9", "cuDNN": "92800"}
+
+
+def test_the_first_error_of_cuda_is_seen() -> None:
+    """After an error of a kernel every call fails, those that free memory too."""
+
+    class Sick:
+        def cuda(self, name: str, *arguments: Any) -> None:
+            if name == "cudaFree":
+                raise RuntimeError("cudaFree: CUDA error 700")
+
+    memory = direct.Memory(Sick())  # type: ignore[arg-type]
+    memory.blank(16)
+    memory.free()
+
+
+def test_flags_of_an_older_pytorch() -> None:
+    """Its cudnn.rnn has no fp32_precision, or there is none: the flag is cudnn's."""
+    for rnn in ({"rnn": SimpleNamespace()}, {}):
+        cudnn = SimpleNamespace(allow_tf32=None, enabled=True, **rnn)
+        older = SimpleNamespace(backends=SimpleNamespace(cudnn=cudnn))
+        assert torch_front.set_flags(older, "tf32")["cudnn TF32"] is True
+        assert torch_front.set_flags(older, "float32")["cudnn TF32"] is False
 
 
 class OnTensorFlow(Telling, keras.OnTensorFlow):

@@ -8,7 +8,7 @@ numbers are held to the step envelope, and tell the precision that was really us
 import argparse
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from refrnn.commands import CannotJudge, check_writable, save_json
@@ -27,7 +27,10 @@ DESCRIPTION = (
 )
 EPILOG = (
     "Exit status: 0 agrees, 1 differs, or a required front end was not proven to run on cuDNN, 2"
-    " could not be judged: no GPU, say. REFRNN_REQUIRE_GPU=1 requires every front end of --fronts."
+    " could not be judged: no GPU, say. REFRNN_REQUIRE_GPU=1 requires every front end of --fronts"
+    f" but {' and '.join(name for name, front in FRONTS.items() if front.picky)}, which cuDNN may"
+    " not have for all sizes; or it names those to require, as in tf,torch."
+    f" {running.KEEP}=FOLDER keeps cuDNN's own logs, in a new folder in that one."
 )
 REQUIRE = "REFRNN_REQUIRE_GPU"
 
@@ -48,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--record", type=Path, metavar="DIR",
-        help="write what cuDNN returned for a few more cases there, as recordings",
+        help="write what cuDNN returned for a few more cases there, as recordings; made where it"
+        " does not exist",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
 
@@ -64,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
     )
     print(report)
     save_json(options.json, report)
+    if report.unwritten:
+        raise CannotJudge(f"--record {report.unwritten}")
     return report.status
 
 
@@ -81,22 +87,22 @@ def checked(
     """
     began = time.perf_counter()
     check_writable("--json", json)
-    if record is not None and not record.is_dir():
-        raise CannotJudge(f"--record {record}: no such folder, expected one to write into")
-    if os.environ.get(REQUIRE, "") not in ("", "0"):
-        required = list(fronts)
+    required = list(dict.fromkeys([*required, *required_here(fronts)]))
     strangers = [name for name in required if name not in fronts]
     if strangers:
         raise CannotJudge(
             f"--require {','.join(required)}: {strangers[0]} is not among those of --fronts"
         )
+    _make("--record", record)
+    kept = os.environ.get(running.KEEP)
+    _make(running.KEEP, Path(kept) if kept else None)
     jobs = cases.jobs(fronts, precisions)
     more = cases.recorded(fronts, precisions) if record is not None else []
     done = running.run([*jobs, *more], start)
     gpu = _gpu() if done.rows else ""
-    said: list[str] = []
+    files = recording.Written([])
     if record is not None:
-        said = recording.write(dict(enumerate(more, len(jobs))), done, gpu, record)
+        files = recording.write(dict(enumerate(more, len(jobs))), done, gpu, record)
     return Report(
         fronts,
         required,
@@ -104,9 +110,35 @@ def checked(
         done.missing,
         gpu,
         done.versions,
-        said,
+        files.said,
+        files.unwritten,
         time.perf_counter() - began,
     )
+
+
+def required_here(fronts: Sequence[str]) -> list[str]:
+    """Those of these front ends that REFRNN_REQUIRE_GPU requires.
+
+    Raises CannotJudge for a name that is unknown.
+    """
+    asked = os.environ.get(REQUIRE, "")
+    if asked in ("", "0"):
+        return []
+    if asked == "1":
+        return [name for name in fronts if not FRONTS[name].picky]
+    named = _names(REQUIRE, asked, FRONTS)
+    return [name for name in fronts if name in named]
+
+
+def _make(option: str, folder: Path | None) -> None:
+    """Make a folder that is to be written into, where it does not exist; not the one it is in."""
+    if folder is not None:
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise CannotJudge(f"{option} {folder}: no such folder {folder.parent}") from None
+        except OSError as error:
+            raise CannotJudge(f"{option} {folder}: {error.strerror}, expected a folder") from None
 
 
 def _gpu() -> str:

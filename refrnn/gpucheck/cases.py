@@ -80,7 +80,7 @@ def _possible(
         front, precision, layer, direction, (B, T, F, H), mask, training = settings
         options = {"go_backwards": True} if direction == "backwards" else {}
         case = Case(layer, B, T, F, H, NUMBERS[precision], mask, True, 1.0, len(found), options)
-        whole_only = mask is not None or direction == "both" or _flips(front, direction)
+        whole_only = direction == "both" or _flips(front, direction)
         work = Work(
             case,
             precision,
@@ -135,7 +135,10 @@ DIRECTIONS = ("forwards", "backwards", "both", "lengths")
 
 
 def recorded(fronts: Sequence[str], precisions: Sequence[str]) -> list[Job]:
-    """The same few cases for every front end that can do them, in every precision."""
+    """The same few cases for every front end that can do them, in every precision.
+
+    Those of the first shape in training mode, most with gradients; so the files stay small.
+    """
     made = []
     for shape, layer, direction in product(RECORDED, ("LSTM", "GRU", "SimpleRNN"), DIRECTIONS):
         if shape != RECORDED[0] and direction != "forwards":
@@ -149,7 +152,7 @@ def recorded(fronts: Sequence[str], precisions: Sequence[str]) -> list[Job]:
                 case,
                 precision,
                 direction == "both",
-                True,
+                shape == RECORDED[0],
                 () if mask or direction == "both" else (UNEVEN[T],),
             )
             for front in fronts:

@@ -1,5 +1,6 @@
 """One work of one front end, judged: did cuDNN compute it, in which precision, and is it right?"""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 
 from refrnn import backward, engines, verify
 from refrnn.cells import CELLS, Weights
+from refrnn.commands import one_line
 from refrnn.gates import Array
 from refrnn.goldens import Given
 from refrnn.goldens.judging import GRADIENTS
@@ -34,6 +36,7 @@ DATA = {
     "float16": ("HALF",),
     "bfloat16": ("BFLOAT16", "FLOAT"),
 }
+UNSUPPORTED = re.compile("not[ _]supported", re.IGNORECASE)  # in words, or in cuDNN's name for it
 FLIPPED = "Keras's JAX backend turns the outputs of go_backwards a second time"
 
 
@@ -79,17 +82,30 @@ class Row:
     @property
     def proven(self) -> bool:
         """Whether cuDNN computed this."""
-        return self.on_cudnn and self.verdict in (AGREES, DIFFERS)
+        return self.on_cudnn and bool(self.proof) and self.verdict in (AGREES, DIFFERS)
+
+    @property
+    def unsupported(self) -> bool:
+        """Whether it was refused as what there is not; other refusals are errors of a program."""
+        return self.verdict == REFUSED and any(UNSUPPORTED.search(note) for note in self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def judged(front: str, work: Work, answer: Answer, flags: Mapping[str, Any]) -> Row:
-    """The row of a work."""
+    """The row of a work. What cannot be judged, for having a wrong shape say, differs."""
     row = Row(
         front, work.case.layer, str(work), work.on_cudnn, work.precision, dict(flags), REFUSED
     )
+    try:
+        return _judged(row, work, answer)
+    except Exception as error:
+        return replace(row, verdict=DIFFERS, notes=[f"cannot be judged: {one_line(error)}"])
+
+
+def _judged(row: Row, work: Work, answer: Answer) -> Row:
+    front = row.front
     if answer.refused is not None:
         if not work.on_cudnn and FRONTS[front].refuses and work.case.mask is not None:
             row = replace(row, verdict=AGREES)

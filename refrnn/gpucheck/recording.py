@@ -1,21 +1,24 @@
 """What cuDNN returned, written down: `refrnn gpucheck --record DIR`.
 
-Only what cuDNN was proven to compute, and only what is a number. Nothing stands in for the rest.
+Only what cuDNN was proven to compute, and only what is a number. Nothing stands in for the rest,
+which is told by name. So is TF32 used for some of the products alone ("within tf32"): no model of
+one rounding fits it, so that refrnn has no run of its own to be held to it, and it is not recorded.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refrnn import goldens
-from refrnn.commands import CannotJudge
+from refrnn.commands import one_line
 from refrnn.gates import Array
+from refrnn.goldens.recording import checked
 from refrnn.gpucheck.cases import Job
-from refrnn.gpucheck.judging import Row, given, unproven
+from refrnn.gpucheck.judging import WITHIN, Row, given, unproven
 from refrnn.gpucheck.running import Done
-from refrnn.oracles.cudnn import log
+from refrnn.oracles.cudnn import host, log
 from refrnn.oracles.cudnn.fronts import COMMON, FRONTS
 from refrnn.oracles.cudnn.work import Answer, Work
 from refrnn.verify import PRECISIONS
@@ -24,40 +27,64 @@ from refrnn.version import __version__
 LARGEST = 4 * 2**20  # bytes of all files together, so that they can be kept with tests
 
 
-def write(jobs: Mapping[int, Job], done: Done, gpu: str, folder: Path) -> list[str]:
+class Written(NamedTuple):
+    """What became of the files.
+
+    said      of each what was written, and what not and why
+    unwritten why a file could not be, the first of them; or ""
+    """
+
+    said: list[str]
+    unwritten: str = ""
+
+
+def write(jobs: Mapping[int, Job], done: Done, gpu: str, folder: Path) -> Written:
     """Files in `folder`, one for each case and type of numbers; what was written and what not.
 
     jobs  those to be recorded, by their number in `done`
-
-    Raises CannotJudge where a file cannot be written.
     """
-    said, groups = [], dict[str, list[int]]()
-    for k, (front, work) in jobs.items():
+    said, unwritten, size = [], "", 0
+    groups: dict[str, list[goldens.Recording]] = {}  # by file, each of one variant
+    for k, job in jobs.items():
         if k not in done.answers:
             continue
-        reason = refusal(work, done.answers[k], done.rows[k])
-        if reason is not None:
-            said.append(f"not recorded: {front} in {work.precision}, {work}: {reason}")
+        found = recorded(job, done, k, gpu)
+        if isinstance(found, str):
+            front, work = job
+            said.append(f"not recorded: {front} in {work.precision}, {work}: {found}")
         else:
-            groups.setdefault(name(work), []).append(k)
-    size = 0
-    for file, numbers in sorted(groups.items()):
-        work = jobs[numbers[0]].work
-        recording = goldens.Recording(
-            given(work, work.arrays()), [variant(jobs[k], done, k, gpu) for k in numbers]
-        )
+            groups.setdefault(name(job.work), []).append(found)
+    for file, ones in sorted(groups.items()):
         path = folder / file
+        variants = [variant for one in ones for variant in one.variants]
         try:
-            goldens.write(recording, path)
-        except (OSError, ValueError) as error:
-            raise CannotJudge(f"--record {path}: {error}") from None
-        size += path.stat().st_size
-        if size > LARGEST:
-            path.unlink()
-            said.append(f"not recorded: {file}: all files are over {LARGEST} bytes with it")
-            break
-        said.append(f"recorded: {path}: {len(numbers)} runs")
-    return said
+            goldens.write(goldens.Recording(ones[0].given, variants), path)
+            written = path.stat().st_size
+            if size + written > LARGEST:
+                path.unlink()
+                said.append(f"not recorded: {file}: all files are over {LARGEST} bytes with it")
+                continue
+        except OSError as error:
+            said.append(f"not recorded: {file}: {error}")
+            unwritten = unwritten or f"{path}: {error}"
+            continue
+        size += written
+        said.append(f"recorded: {path}: {len(variants)} runs")
+    return Written(said, unwritten)
+
+
+def recorded(job: Job, done: Done, k: int, gpu: str) -> goldens.Recording | str:
+    """The recording of one front end's run, or why there is none."""
+    work, answer, row = job.work, done.answers[k], done.rows[k]
+    reason = refusal(work, answer, row)
+    if reason is not None:
+        return reason
+    found = goldens.Recording(given(work, work.arrays()), [variant(job, done, k, gpu)])
+    try:
+        checked(found)
+    except (ValueError, TypeError) as error:
+        return one_line(error)
+    return found
 
 
 def refusal(work: Work, answer: Answer, row: Row) -> str | None:
@@ -70,8 +97,10 @@ def refusal(work: Work, answer: Answer, row: Row) -> str | None:
     arrays = [a for run in answer.runs for a in run.outputs.values()]
     if not all(np.isfinite(a).all() for a in (*arrays, *answer.gradients.values())):
         return "NaN or infinity among the outputs: memory that was not written, or worse"
+    if row.measured in [within.name for within in WITHIN.values()]:
+        return f"is {row.measured}, as no one rounding of all products is"
     if row.measured not in PRECISIONS:
-        return f"fits no precision: {row.measured}"
+        return f"fits no precision: {row.measured or '; '.join(row.notes)}"
     return None
 
 
@@ -98,7 +127,7 @@ def variant(job: Job, done: Done, k: int, gpu: str) -> goldens.Variant:
         {
             "versions": {"refrnn": __version__, **done.versions.get(front, {})},
             "gpu": gpu,
-            "asked": {"precision": work.precision, **COMMON},
+            "asked": {"precision": work.precision, **host.variables(), **COMMON},
             "read_back": dict(row.read_back),
             "repeats": answer.same_bits,
             "front": FRONTS[front].title,

@@ -29,6 +29,7 @@ class Report:
     gpu        what nvidia-smi says of it
     versions   by front end, of what was loaded
     recorded   the files that were written, and why others were not
+    unwritten  why a file could not be written, "" where all were
     """
 
     fronts: Sequence[str]
@@ -38,6 +39,7 @@ class Report:
     gpu: str = ""
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     recorded: Sequence[str] = ()
+    unwritten: str = ""
     seconds: float = 0.0
 
     @property
@@ -60,7 +62,11 @@ class Report:
         lacking = [name for name in self.required if name not in self.proven]
         if lacking:
             found.append(f"required and not proven: {', '.join(lacking)}")
-        refused = Counter(row.front for row in self.rows if row.verdict == REFUSED)
+        failed = Counter(
+            row.front for row in self.rows if row.verdict == REFUSED and not row.unsupported
+        )
+        found += [f"{count} of {name} failed: see the notes" for name, count in failed.items()]
+        refused = Counter(row.front for row in self.rows if row.unsupported)
         for name in self.required:
             if refused[name]:
                 found.append(f"required and refused: {refused[name]} of {name}")

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +15,12 @@ from typing import IO, Any
 from refrnn.cases import Arrays, Case
 from refrnn.gates import Array
 from refrnn.oracles import Unavailable
+
+ENDING = 20.0  # seconds that a child has to end when its pipes are closed
+
+
+class Ended(RuntimeError):
+    """The process of an oracle is no more; the message says how it ended and what it said last."""
 
 
 def made(by: str) -> Any:
@@ -26,11 +33,19 @@ class Apart:
     """The oracle `made(by)`, in a child process that ends with this object.
 
     environment  variables that the child has on top of this process's own
+    limit        seconds that an answer may take until the child is killed; None for any time
 
-    Raises what the oracle raises there, as RuntimeError if that is no class of refrnn's.
+    Raises what the oracle raises there, as RuntimeError if that is no class of refrnn's, and Ended
+    where the child ends before it answers.
     """
 
-    def __init__(self, by: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        by: str,
+        environment: Mapping[str, str] | None = None,
+        limit: float | None = None,
+    ) -> None:
+        self.limit = limit
         self._said = tempfile.TemporaryFile()  # what it prints explains how it ended
         self._child = subprocess.Popen(
             [sys.executable, "-m", "refrnn.oracles.process", by],
@@ -56,31 +71,62 @@ class Apart:
     def ask(self, method: str, *arguments: Any) -> Any:
         """What a method of the oracle returns."""
         assert self._child.stdin is not None
-        pickle.dump((method, arguments), self._child.stdin)
-        self._child.stdin.flush()
+        with suppress(BrokenPipeError):  # of a child that has ended: there is no answer either
+            self._child.stdin.write(pickle.dumps((method, arguments)))
+            self._child.stdin.flush()
         return self._answer()
+
+    def kill(self) -> None:
+        """End the child at once; the question that it was at raises Ended."""
+        self._child.kill()
 
     def _answer(self) -> Any:
         assert self._child.stdout is not None
+        late = threading.Event()
+
+        def end_late() -> None:
+            late.set()
+            self.kill()
+
+        watch = None if self.limit is None else threading.Timer(self.limit, end_late)
+        if watch is not None:
+            watch.daemon = True
+            watch.start()
         try:
             error, found = pickle.load(self._child.stdout)
-        except EOFError:
-            self._said.seek(0)
-            said = self._said.read().decode(errors="replace").strip()
-            code = self._child.wait()
-            raise RuntimeError(f"its process ended with {code}: {said[-500:]}") from None
+        except (EOFError, pickle.UnpicklingError):  # nothing more, or half of an answer
+            raise Ended(self._how_it_ended(late.is_set())) from None
+        finally:
+            if watch is not None:
+                watch.cancel()
         if error is not None:
             raise (Unavailable if error == "Unavailable" else RuntimeError)(found)
         return found
 
+    def _how_it_ended(self, late: bool) -> str:
+        code = waited(self._child)
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip()
+        how = f"was killed, {self.limit:g} s without an answer" if late else f"ended with {code}"
+        return f"its process {how}: {said[-500:]}"
+
 
 def end(child: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
-    """Close the pipes of a child, which then ends."""
+    """Close the pipes of a child, which then ends, or is killed."""
     for pipe in (child.stdin, child.stdout, said):
         if pipe is not None:
             with suppress(BrokenPipeError):  # of a child that ended before, with a question unread
                 pipe.close()
-    child.wait()
+    waited(child)
+
+
+def waited(child: "subprocess.Popen[bytes]") -> int:
+    """The status of a child that is to end; it is killed where it does not in ENDING seconds."""
+    try:
+        return child.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 def _serve(by: str) -> None:

@@ -9,7 +9,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import byref, c_int, c_size_t, c_void_p
 from typing import Any
 
@@ -114,7 +114,8 @@ class Memory:
 
     def free(self) -> None:
         for block in self._blocks:
-            self._library.cuda("cudaFree", block)
+            with suppress(RuntimeError):  # after an error every call fails: the first is to be seen
+                self._library.cuda("cudaFree", block)
 
 
 class Descriptors:
@@ -225,7 +226,6 @@ class _Computation:
         self.B, self.T, self.F = x.shape
         self.H, self.ways = case.units, 1 + work.bidirectional
         lengths = [self.T] * self.B if mask is None else [int(n) for n in mask.sum(1)]
-        self.live = np.arange(self.T) < np.array(lengths)[:, None]
         self.layer = descriptors.layer(work, algorithm)
         self.xs = descriptors.sequences(work.dtype, self.T, self.F, lengths)
         self.ys = descriptors.sequences(work.dtype, self.T, self.ways * self.H, lengths)
@@ -291,8 +291,7 @@ class _Computation:
         gradients = vectors.gradients(
             self.work, vectors.split(self.work, self._get(by_weights, (count,)))
         )
-        by_steps = self._get(by_x, (self.B, self.T, self.F))
-        gradients["x"] = np.where(self.live[:, :, None], by_steps, 0)  # padding is left as it was
+        gradients["x"] = self._get(by_x, (self.B, self.T, self.F))
         for name, block in zip(self.work.parts, by_first, strict=True):
             gradients[name] = self._get(block, (self.B, self.H))
         return gradients

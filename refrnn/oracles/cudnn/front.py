@@ -58,9 +58,13 @@ class Front(ABC):
     def _run(
         self, title: str, layer: Any, work: Work, drawn: Drawn, sizes: list[int]
     ) -> tuple[Ran, dict[str, Array]]:
-        """One run over chunks, each started from the states that the one before returned."""
-        T, ys, signs = work.case.steps, [], []
+        """One run over chunks, each started from the states that the one before returned.
+
+        A row that has ended is left out of a chunk: few front ends take a length of 0.
+        """
+        T, signs = work.case.steps, []
         state, gradients = drawn.state, {}
+        ys: list[Array] = []
         backwards = bool(work.case.options.get("go_backwards"))
         self.poison(work)
         self.log.new()
@@ -69,15 +73,31 @@ class Front(ABC):
             piece = slice(T - done - size, T - done) if backwards else slice(done, done + size)
             mask = None if drawn.mask is None else drawn.mask[:, piece]
             dy = drawn.dy if work.with_gradients and len(sizes) == 1 else None
-            made = self.call(layer, work, drawn.x[:, piece], state, mask, dy)
+            x = drawn.x[:, piece]
+            done += size
+            if mask is None or len(sizes) == 1:
+                made = self.call(layer, work, x, state, mask, dy)
+            elif mask.any():
+                made = self._of_live(layer, work, x, state, mask)
+            else:
+                ys.append(np.zeros((*x.shape[:2], work.case.units), bool))  # zeros of any type
+                continue
             y, *state = made.flat
             ys.append(y)
             signs.append(made.sign)
             gradients = made.gradients
-            done += size
+            if mask is not None and "x" in gradients:  # cuDNN does not write the padding
+                gradients["x"] = np.where(mask[:, :, None], gradients["x"], 0)
         outputs = named(work, [np.concatenate(ys, axis=1), *state])
         sign = signs[0] if all(signs) else ""
-        return Ran(title, outputs, self.log.new(), len(sizes), sign), gradients
+        return Ran(title, outputs, self.log.new(), len(signs), sign), gradients
+
+    def _of_live(self, layer: Any, work: Work, x: Array, state: list[Array], mask: Array) -> Made:
+        """One call for the rows that have not ended; others have zeros, and keep their states."""
+        live = np.asarray(mask.any(1))
+        made = self.call(layer, work, x[live], [part[live] for part in state], mask[live], None)
+        before = zip(made.flat, (0, *state), strict=True)
+        return made._replace(flat=[_spread(after, live, other) for after, other in before])
 
     # --- what each front end has -------------------------------------------------------------
 
@@ -105,6 +125,14 @@ class Front(ABC):
     @abstractmethod
     def poison(self, work: Work) -> None:
         """Leave NaN in the memory that outputs may come to lie in: what is not written shows."""
+
+
+def _spread(array: Array, rows: Array, others: Any) -> Array:
+    """The rows of an array at those that are True, and `others` elsewhere."""
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    found[:] = others
+    found[rows] = array
+    return found
 
 
 def _short(sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class FrontEnd(NamedTuple):
     masks       it takes right-padded rows
     keras       the layers are Keras's, which choose by themselves where cuDNN is not for them
     refuses     what of those choices is an error instead: the masks, in a tf.function
+    picky       cuDNN may not have it for all sizes on all GPUs
     """
 
     title: str
@@ -43,6 +44,7 @@ class FrontEnd(NamedTuple):
     masks: bool = False
     keras: bool = False
     refuses: bool = False
+    picky: bool = False
 
     def lacks(self, work: Work) -> str | None:
         """What of a work that is to reach cuDNN it cannot do there, or None."""
@@ -55,8 +57,6 @@ class FrontEnd(NamedTuple):
             return "no go_backwards"
         if case.mask is not None and not self.masks:
             return "no masks"
-        if case.mask is not None and work.cuts:
-            return "padded rows end once"
         return None
 
     def check_installed(self) -> None:
@@ -122,10 +122,12 @@ FRONTS: dict[str, FrontEnd] = {
     "direct-static": FrontEnd(
         "cuDNN itself, PERSIST_STATIC",
         "cudnn.direct:Direct", "static", (), layers=_RAW, precisions=("float32", "float16"),
+        picky=True,
     ),
     "direct-small-h": FrontEnd(
         "cuDNN itself, PERSIST_STATIC_SMALL_H",
         "cudnn.direct:Direct", "small-h", (), layers=_RAW, precisions=("float32", "float16"),
+        picky=True,
     ),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,10 @@ def libraries() -> dict[str, str]:
     for name, (file, function) in asked.items():
         for path in mapped:
             if re.match(file, Path(path).name):
-                call = getattr(ctypes.CDLL(path), function)
-                call.restype = ctypes.c_size_t
-                found[name] = str(call())
+                with suppress(OSError, AttributeError):  # a file deleted since, or another library
+                    call = getattr(ctypes.CDLL(path), function)
+                    call.restype = ctypes.c_size_t
+                    found[name] = str(call())
     return found
 
 

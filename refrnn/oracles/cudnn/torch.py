@@ -32,7 +32,7 @@ def set_flags(torch: Any, precision: str) -> dict[str, Any]:
     cudnn = torch.backends.cudnn
     # cudnn.allow_tf32 must not be touched where the flag of the recurrent layers is set: reading
     # it raises from then on
-    newer = hasattr(cudnn, "rnn")
+    newer = hasattr(getattr(cudnn, "rnn", None), "fp32_precision")
     if newer:
         cudnn.rnn.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     else:

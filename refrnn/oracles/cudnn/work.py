@@ -115,7 +115,7 @@ class Ran(NamedTuple):
               "in chunks of ..."
     outputs   y (B, T, H) or (B, T, 2H) and the states, by name; 16-bit numbers as float32
     calls     of cuDNN, from its log
-    chunks    how many calls of the layer there were
+    chunks    how many calls of the layer there were: none for a chunk in which all rows had ended
     sign      the framework's own: what it says it ran, "" where that is not cuDNN
     """
 
