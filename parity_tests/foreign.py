@@ -155,7 +155,8 @@ def openvino(w: Stored, xs: Array, states: States) -> tuple[Array, States]:
 def jax(w: Stored, xs: Array, states: States) -> tuple[Array, States]:
     rnn = importlib.import_module("jax.experimental.rnn")
     weights = rnn.unpack_lstm_weights(w["weights"], **w.attributes)
-    y, h, c = rnn.lstm_ref(xs, *states, *weights, np.full(B, T), dropout=0.0, **w.attributes)
+    lengths = np.full(B, T, np.int32)
+    y, h, c = rnn.lstm_ref(xs, *states, *weights, lengths, dropout=0.0, **w.attributes)
     return np.asarray(y), (np.asarray(h), np.asarray(c))
 
 

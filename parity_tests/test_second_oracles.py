@@ -260,8 +260,8 @@ def test_an_oracle_apart_answers_as_here_and_outlives_an_error() -> None:
     with pytest.raises(RuntimeError, match="nope"):
         apart.run(Case("LSTM", options={"activation": "nope"}), "scan")
     found = apart.run(case, "scan")
-    for part, array in here.run(case).items():
-        np.testing.assert_array_equal(found[part], array)
+    for part, array in here.run(case).items():  # XLA's sums may differ in order with its threads
+        np.testing.assert_allclose(found[part], array, rtol=1e-12, atol=1e-15)
 
 
 def test_an_oracle_apart_that_is_not_installed_or_dies_says_so() -> None:
