@@ -1,6 +1,6 @@
 """Gradients for users: `refrnn.gradients` on plain arrays, checked at the border.
 
-`prepared` and `recorder` are for layers, whose arrays are checked already.
+`recorder` is for layers, whose arrays are checked already.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from refrnn.cells import AnyState, Cell, Weights, plain
 from refrnn.engines import checked
 from refrnn.gates import Array
 
-__all__ = ["Back", "Gradients", "Recorder", "gradients", "prepared", "recorder"]
+__all__ = ["Back", "Gradients", "Recorder", "gradients", "recorder"]
 
 NO_GATES = "the compiled way back does not show the gradients of gates"
 
@@ -57,29 +57,6 @@ def _record(
         return Gradients(*walk(dys, dlast_output, dstate, truncate, inputs))
 
     return ys, after, back
-
-
-def prepared(who: str, engine: str, cell: Cell, weights: Weights) -> Callable[..., Gradients]:
-    """The gradients of runs of `cell` with `weights`: `loop.backward` on an engine."""
-    recording = recorder(who, engine, cell, weights)
-
-    def run_and_back(
-        xs: Array,
-        state: AnyState,
-        dys: Array | None,
-        dlast_output: Array | None,
-        dstate: AnyState | None,
-        mask: Array | None = None,
-        reset: Array | None = None,
-        go_backwards: bool = False,
-        zero_output_for_mask: bool = False,
-        truncate: int | None = None,
-        gates: bool = False,
-    ) -> Gradients:
-        *_, back = recording(xs, state, mask, reset, go_backwards, zero_output_for_mask)
-        return back(dys, dlast_output, dstate, truncate, gates)
-
-    return run_and_back
 
 
 def gradients(
@@ -155,19 +132,19 @@ def gradients(
             f"{who}: engine is 'numba', expected 'auto' or 'numpy' with gates=True, because"
             f" {NO_GATES}"
         )
-    done = prepared(who, "numpy" if gates else engine, row, used)(
-        xs,
-        state,
+    recording = recorder(who, "numpy" if gates else engine, row, used)
+    given = (
         _like(who, "dys", dys, (B, T, H), "outputs", xs.dtype),
         _like(who, "dlast_output", dlast_output, (B, H), "last output", xs.dtype),
         checks.state(row, who, dstate, B, H, xs.dtype, "dstate"),
-        mask=arrays["mask"],
-        reset=arrays["reset"],
-        go_backwards=checks.flag(who, "go_backwards", go_backwards),
-        zero_output_for_mask=checks.flag(who, "zero_output_for_mask", zero_output_for_mask),
-        truncate=None if truncate is None else checks.count(who, "truncate", truncate),
-        gates=gates,
     )
+    how = {
+        "go_backwards": checks.flag(who, "go_backwards", go_backwards),
+        "zero_output_for_mask": checks.flag(who, "zero_output_for_mask", zero_output_for_mask),
+    }
+    cut = None if truncate is None else checks.count(who, "truncate", truncate)
+    *_, back = recording(xs, state, arrays["mask"], arrays["reset"], **how)
+    done = back(*given, cut, gates)
     no_bias = len(weights) == 2 or weights[2] is None
     return done._replace(dbias=None) if no_bias else done
 

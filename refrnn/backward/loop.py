@@ -102,7 +102,11 @@ def record(
 
         back(dys, dlast_output, dstate, truncate=None, gates=False, inputs=True) -> Gradients
 
-    whose arguments are as for `backward`; without `inputs` dxs is None.
+    with arguments as for `refrnn.gradients`, checked; without `inputs` dxs is None:
+
+    dys           (B, T, H), of the outputs, in processing order; None, as of the others, for zeros
+    dlast_output  (B, H), of the last output, on top of dys[:, -1]
+    dstate        of the state after the last step, each part (B, H)
 
     Raises ValueError where an activation has no derivative.
     """
@@ -162,28 +166,3 @@ def record(
         return Gradients(*dweights, dxs if inputs else None, dstate, doutput, shown)
 
     return ys, after, back
-
-
-def backward(
-    cell: Cell,
-    weights: Weights,
-    xs: Array,
-    state: AnyState,
-    dys: Array | None,
-    dlast_output: Array | None,
-    dstate: AnyState | None,
-    mask: Array | None = None,
-    reset: Array | None = None,
-    go_backwards: bool = False,
-    zero_output_for_mask: bool = False,
-    truncate: int | None = None,
-    gates: bool = False,
-) -> Gradients:
-    """The gradients of a run, its forward pass included; arguments as for `refrnn.gradients`.
-
-    dys           (B, T, H), of the outputs, in processing order; None, as of the others, for zeros
-    dlast_output  (B, H), of the last output, on top of dys[:, -1]
-    dstate        of the state after the last step, each part (B, H)
-    """
-    *_, back = record(cell, weights, xs, state, mask, reset, go_backwards, zero_output_for_mask)
-    return back(dys, dlast_output, dstate, truncate, gates)
